@@ -110,7 +110,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "completion autocomplete",
-        "`peft completions SHELL` prints what a shell completes from",
+        "`peft completions SHELL` prints the completion script for a shell",
     ),
     (
         "dashboard tui monitor webui ui studio",

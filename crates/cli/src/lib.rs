@@ -104,9 +104,9 @@ enum Command {
     Devices(devices::Args),
     /// Show what a bug report needs: versions, processor, memory, caches, the Hub
     Doctor(doctor::Args),
-    /// The JSON Schema of a training file, for editors
+    /// Print the JSON Schema of a training file, for editors
     Schema(schema::Args),
-    /// What a shell completes calls of peft from
+    /// Print the completion script for a shell
     Completions(completions::Args),
     /// Write manual pages
     Man(man::Args),

@@ -1,4 +1,4 @@
-//! `peft completions`: what a shell completes a call of `peft` from.
+//! `peft completions`: the completion script for a shell.
 
 use anyhow::Result;
 use clap::Command;
@@ -20,7 +20,7 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Runs `peft completions` for a command line.
+/// Runs `peft completions`; `command` is the command line of `peft`.
 pub fn run(args: Args, mut command: Command) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "peft", &mut script);

@@ -18,17 +18,17 @@ Example:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// The folder that gets peft.1, peft-train.1 and so on
+    /// The folder for peft.1, peft-train.1 and so on
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }
 
-/// Runs `peft man` for a command line.
+/// Runs `peft man`; `command` is the command line of `peft`.
 pub fn run(args: Args, mut command: Command) -> Result<()> {
     let folder = &args.output;
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-    // Every command knows its full name, and the options of all, once the whole is built.
+    // Building gives each command its full name and the global options.
     command.build();
     let subcommands: Vec<Command> = command.get_subcommands().cloned().collect();
     let mut pages = vec![("peft".to_string(), command)];

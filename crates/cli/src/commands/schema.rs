@@ -9,8 +9,8 @@ const EXAMPLE: &str = "\
 Example:
   peft schema > peft.schema.json
 
-With `#:schema ./peft.schema.json` as its first line, an editor that knows TOML (Even Better TOML, taplo, Tombi)
-completes a training file, shows what a key means, and marks one that there is not.";
+Make `#:schema ./peft.schema.json` the first line of a training file: editors with TOML support (Even Better TOML,
+taplo, Tombi) then complete it, show what a key means, and mark unknown keys.";
 
 /// The command line of `peft schema`.
 #[derive(clap::Args)]

@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 
 use super::HubOptions;
 
-/// How long a server has.
+/// How long to wait for a server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What came of [`HubOptions::ask`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubAnswer {
-    /// It answered; with the account of the token, if there is a token.
+    /// It answered.
     Reached {
-        /// How long that took.
+        /// The time it took.
         after: Duration,
-        /// Whether the token is one of the server's; nothing where there is none, or no word of it.
+        /// Whether the server accepts the token; `None` without a token, or if it did not say.
         token_is_valid: Option<bool>,
     },
-    /// It did not, and why.
+    /// It did not answer, and why.
     Failed(String),
 }
 
 impl HubAnswer {
-    /// Whether there was one.
+    /// Whether it answered.
     pub fn is_reached(&self) -> bool {
         matches!(self, Self::Reached { .. })
     }
@@ -32,15 +32,15 @@ impl HubAnswer {
 impl fmt::Display for HubAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(reason) => write!(f, "none: {reason}"),
+            Self::Failed(reason) => write!(f, "no answer: {reason}"),
             Self::Reached {
                 after,
                 token_is_valid,
             } => {
-                write!(f, "it answers, after {:.1} s", after.as_secs_f64())?;
+                write!(f, "answers after {:.1} s", after.as_secs_f64())?;
                 match token_is_valid {
-                    Some(true) => write!(f, ", and knows the token"),
-                    Some(false) => write!(f, ", and does not know the token"),
+                    Some(true) => write!(f, ", and accepts the token"),
+                    Some(false) => write!(f, ", and rejects the token"),
                     None => Ok(()),
                 }
             }
@@ -49,8 +49,8 @@ impl fmt::Display for HubAnswer {
 }
 
 impl HubOptions {
-    /// Asks the server whether it is there, and whose token this is if there is one. Takes five seconds
-    /// at most.
+    /// Asks the server for an answer, and whether it accepts the token if there is one. Takes at most
+    /// five seconds.
     pub fn ask(&self) -> HubAnswer {
         let agent = ureq::AgentBuilder::new().timeout(PATIENCE).build();
         let begun = Instant::now();

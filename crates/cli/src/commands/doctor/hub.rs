@@ -1,4 +1,4 @@
-//! The Hub: where it is, and whether it answers.
+//! The Hub: its address, and whether it answers.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::variables::without_password;
 
-/// What a report says of the Hub.
+/// The Hub, as the report shows it.
 pub struct Hub {
     options: HubOptions,
     answer: Option<HubAnswer>,
 }
 
 impl Hub {
-    /// Looks at the options, and asks the server unless they say not to.
+    /// Reads the options, and asks the server unless they forbid it.
     pub fn look() -> Self {
         let options = HubOptions::from_env();
         let answer = (!options.offline).then(|| options.ask());
@@ -33,7 +33,7 @@ impl Hub {
 
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let token = if self.options.token.is_some() {
-            "there is one (not shown)"
+            "set (not shown)"
         } else {
             "none: public models only"
         };

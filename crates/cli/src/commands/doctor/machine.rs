@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use crate::output::size;
 
-/// The bytes of main memory, where the system tells.
+/// The main memory in bytes, as far as the system reports it.
 pub struct Memory {
     total: Option<u64>,
     available: Option<u64>,
-    /// What the process's group (a container) may take.
+    /// The limit of the process's control group (a container).
     limit: Option<u64>,
 }
 
 impl Memory {
-    /// Looks at it.
+    /// Reads it.
     pub fn look() -> Self {
         let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let of = |name: &str| {
@@ -49,22 +49,22 @@ impl Memory {
     }
 }
 
-/// A folder that things are kept in.
+/// A cache folder.
 pub struct Folder {
-    /// What things.
+    /// What it holds.
     pub what: &'static str,
     path: PathBuf,
-    /// The bytes of its files; none where it is not there.
+    /// The bytes of its files; `None` if it does not exist.
     bytes: Option<u64>,
-    /// The bytes that its disk has left.
+    /// The free bytes on its disk.
     free: Option<u64>,
 }
 
 impl Folder {
-    /// Looks at it.
+    /// Reads it.
     pub fn look(what: &'static str, path: PathBuf) -> Self {
         let bytes = path.is_dir().then(|| bytes_in(&path));
-        // Of a folder that is not there yet, that of the one that it will lie in.
+        // A folder that does not exist yet will be on the disk of its parent.
         let free = path.ancestors().find(|path| path.is_dir()).and_then(free);
         Self {
             what,
@@ -75,7 +75,7 @@ impl Folder {
     }
 
     pub fn text(&self) -> String {
-        let bytes = self.bytes.map_or("not there yet".to_string(), size);
+        let bytes = self.bytes.map_or("empty".to_string(), size);
         let free = self
             .free
             .map(|bytes| format!(", {} free on its disk", size(bytes)));
@@ -96,7 +96,7 @@ impl Folder {
     }
 }
 
-/// The bytes of all files below a folder; links are not followed, so nothing counts twice.
+/// The bytes of all files in a folder and below. Links are not followed, so nothing counts twice.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let of = |entry: fs::DirEntry| match entry.metadata() {

@@ -19,7 +19,7 @@ Examples:
   peft doctor
   peft doctor --json
 
-It asks the Hub whether it can be reached, unless HF_HUB_OFFLINE=1 is set, and never prints a token.";
+It checks whether the Hub can be reached, unless HF_HUB_OFFLINE=1 is set. It never prints a token.";
 
 /// The command line of `peft doctor`.
 #[derive(clap::Args)]
@@ -30,7 +30,7 @@ pub struct Args {
     json: bool,
 }
 
-/// The version of Burn that the workspace is pinned to; a test holds it against Cargo.lock.
+/// The version of Burn that the workspace is pinned to; a test compares it with Cargo.lock.
 const BURN: &str = "0.22.1";
 
 /// What `peft` was built with.
@@ -124,7 +124,7 @@ pub fn run(args: Args) -> Result<()> {
     say("\nenvironment")?;
     let set = variables::set();
     if set.is_empty() {
-        line("", "nothing that peft reads is set")?;
+        line("", "no variable that peft reads is set")?;
     }
     for (name, value) in set {
         line(name, value)?;

@@ -1,4 +1,4 @@
-//! The processor: what it can do, and what of that is used.
+//! The processor: its features, and which of them are used.
 
 use std::thread::available_parallelism;
 
@@ -31,7 +31,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("sve", false),
 ];
 
-/// What a report says of the processor.
+/// The processor, as the report shows it.
 pub struct Processor {
     product: String,
     cores: usize,
@@ -42,7 +42,7 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Looks at it.
+    /// Reads it.
     pub fn look() -> Self {
         let flags = flags();
         let has = |name: &str| flags.split_whitespace().any(|flag| flag == name);
@@ -63,9 +63,9 @@ impl Processor {
 
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let kernels = if self.is_plain {
-            "plain bodies (BURN_PEFT_KERNELS=plain): slow, for comparison"
+            "plain (BURN_PEFT_KERNELS=plain): slow, for comparison"
         } else {
-            "bodies of this processor"
+            "for this processor"
         };
         vec![
             ("name", self.product.clone()),
@@ -93,7 +93,7 @@ impl Processor {
     }
 }
 
-/// The features that the system tells of the first core; none where it does not.
+/// The features of the first core, as Linux lists them; empty on other systems.
 fn flags() -> String {
     let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut lines = told.lines().filter_map(|line| line.split_once(':'));

@@ -1,8 +1,8 @@
-//! The environment variables that change what `peft` does.
+//! The environment variables that `peft` reads.
 
 use serde_json::{Map, Value};
 
-/// Their names, and whether the value is nobody's business.
+/// Their names, and whether the value is secret.
 const NAMES: &[(&str, bool)] = &[
     ("BURN_PEFT_CACHE", false),
     ("BURN_PEFT_KERNELS", false),
@@ -53,7 +53,7 @@ pub fn json() -> Value {
     )
 }
 
-/// A URL without what stands for its user and password.
+/// A URL without its user and password.
 pub fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_string();

@@ -1,10 +1,10 @@
-//! `[peft]` of the schema. What a method's keys take is asked of what reads them.
+//! The schema of `[peft]`. To find out what a key takes, values are tried on the method's reader.
 
 use burn_peft::LoraConfig;
 use burn_peft::methods::{config_with_key, default_config, known_keys, peft_types};
 use serde_json::{Map, Value, json};
 
-/// A schema for each method, and for training all weights.
+/// A schema for each method, and one for training all weights.
 pub fn all() -> Vec<Value> {
     let mut methods: Vec<Value> = peft_types().iter().map(|name| of(name)).collect();
     methods.push(json!({
@@ -27,7 +27,7 @@ fn of(method: &str) -> Value {
             properties.insert(key.clone(), value_of(method, &key, default));
         }
     }
-    // LoRA is what a table without `peft_type` is.
+    // A table without `peft_type` is LoRA's.
     let is_implied = method == LoraConfig::PEFT_TYPE;
     let required = if is_implied {
         json!([])
@@ -43,7 +43,7 @@ fn of(method: &str) -> Value {
     })
 }
 
-/// What a key takes: the types of the values that its reader takes, and its default.
+/// The schema of a key: the types of the values that its reader accepts, and its default.
 fn value_of(method: &str, key: &str, default: Option<&Value>) -> Value {
     let takes = |value: &Value| matches!(config_with_key(method, key, value.clone()), Some(Ok(_)));
     let mut kinds: Vec<&str> = Vec::new();
@@ -52,7 +52,7 @@ fn value_of(method: &str, key: &str, default: Option<&Value>) -> Value {
             kinds.push(kind);
         }
     }
-    // A word of a fixed set is none of those tried.
+    // The reader may accept none of the tried values of this type.
     if let Some(kind) = default.map(kind_of)
         && !kinds.contains(&kind)
     {
@@ -81,7 +81,7 @@ fn value_of(method: &str, key: &str, default: Option<&Value>) -> Value {
     Value::Object(schema)
 }
 
-/// A word that a key takes; of one that ends in a number, which stands for any, the pattern.
+/// The schema of a word that a key accepts: a pattern if it ends in a number and any other will do.
 fn as_schema(word: &str, takes: &impl Fn(&Value) -> bool) -> Value {
     let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
     let is_any = stem != word && takes(&format!("{stem}17").into());
@@ -92,7 +92,7 @@ fn as_schema(word: &str, takes: &impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-/// Values of every type: what one key refuses for its size, another takes.
+/// Values of every type, several of each because a key may refuse one for its size.
 fn tried() -> Vec<(&'static str, Value)> {
     vec![
         ("boolean", json!(true)),
@@ -124,7 +124,7 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The words of a fixed set, which what refuses another word names in backticks or quotation marks.
+/// The words that a key accepts: the error for another word has them in backticks or quotation marks.
 fn words_of(method: &str, key: &str) -> Vec<String> {
     let refused = config_with_key(method, key, "no such word".into()).and_then(Result::err);
     let message = refused.map(|error| error.to_string()).unwrap_or_default();

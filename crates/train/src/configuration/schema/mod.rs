@@ -1,6 +1,6 @@
-//! The JSON Schema of a training file, which editors complete and check from.
+//! The JSON Schema of a training file, with which editors complete and check it.
 //!
-//! It is derived from the types that read the file: a key that is added there is in it.
+//! It is derived from the types that read the file, so a new key is in it at once.
 
 mod method;
 mod words;
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::configuration::config::TrainConfig;
 
-/// The JSON Schema (draft 7, which TOML's language servers know) of a training file. Its `[peft]` has
-/// the keys of every method that is registered.
+/// The JSON Schema of a training file, in draft 7, which the language servers for TOML support. `[peft]`
+/// has the keys of every registered method.
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     let mut schema = generator.into_root_schema_for::<TrainConfig>().to_value();
@@ -21,13 +21,13 @@ pub fn schema() -> Value {
     schema
 }
 
-/// What reads a text, or a list: a key with either is no type of its own.
+/// The schema of a key that takes a value or a list of values.
 pub(crate) fn one_or_several<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let one = generator.subschema_for::<T>();
     json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
 }
 
-/// `[peft]`: one of the methods, each with its keys.
+/// The schema of `[peft]`: that of any method.
 pub(crate) fn peft_table(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "description": "A new adapter: the keys of PEFT's adapter_config.json. With peft_type = \"NONE\" \
@@ -36,8 +36,8 @@ pub(crate) fn peft_table(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Words that are read as others (`serde(alias)`), which a derived schema leaves out: the type, the
-/// word, and what it is read as.
+/// The aliases of words (`serde(alias)`), which a derived schema leaves out: the type, the alias, and
+/// the word.
 const ALIASES: [(&str, &str, &str); 3] = [
     ("OptimizerName", "adamw_torch_fused", "adamw_torch"),
     ("OptimizerName", "lion_32bit", "lion"),

@@ -1,9 +1,9 @@
-//! What an editor shows: doc comments without the links that only rustdoc follows, and no null, which TOML
-//! does not have.
+//! Makes a schema fit for editors of TOML: no rustdoc links in descriptions, and no null, which TOML does not
+//! have.
 
 use serde_json::Value;
 
-/// Takes the links out of every description, and the nulls.
+/// Removes the links from every description, and the nulls.
 pub fn plain(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -30,8 +30,8 @@ pub fn plain(schema: &mut Value) {
     }
 }
 
-/// A text without the targets of its links: `` [`a`](b) `` and `` [`a`] `` are `` `a` ``, and lines that
-/// define a target go.
+/// A text without the targets of its links: `` [`a`](b) `` and `` [`a`] `` become `` `a` ``, and lines
+/// that define a target are removed.
 fn without_links(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with("[`"));
     let text = lines.collect::<Vec<_>>().join("\n");
