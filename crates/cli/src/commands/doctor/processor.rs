@@ -9,26 +9,17 @@ use serde_json::{Value, json};
 
 use super::words;
 
-/// A feature of a processor, as Linux calls it, and whether a kernel here has a body for it.
-const FEATURES: &[(&str, bool)] = &[
-    ("avx2", true),
-    ("fma", true),
-    ("f16c", true),
-    ("avx512f", true),
-    ("avx512bw", true),
-    ("avx512vl", true),
-    ("avx512_vnni", true),
-    ("avx_vnni", true),
-    ("avx512_bf16", false),
-    ("avx512_fp16", false),
-    ("amx_bf16", false),
-    ("amx_int8", false),
-    // On ARM.
-    ("asimd", true),
-    ("asimddp", false),
-    ("i8mm", false),
-    ("bf16", false),
-    ("sve", false),
+/// Features that no kernel here makes use of, as Linux calls them.
+const NOT_USED: &[&str] = &[
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    // ARM.
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
 ];
 
 /// The processor, as the report shows it.
@@ -45,18 +36,13 @@ impl Processor {
     /// Reads it.
     pub fn look() -> Self {
         let flags = flags();
-        let has = |name: &str| flags.split_whitespace().any(|flag| flag == name);
-        let there = FEATURES.iter().filter(|(name, _)| has(name));
-        let (used, not_used): (Vec<_>, Vec<_>) = there.partition(|(_, is_used)| *is_used);
-        let names = |features: Vec<&(&'static str, bool)>| -> Vec<&'static str> {
-            features.into_iter().map(|(name, _)| *name).collect()
-        };
+        let has = |name: &&&str| flags.split_whitespace().any(|flag| flag == **name);
         Self {
             product: product(&Device::flex()),
             cores: available_parallelism().map_or(1, |cores| cores.get()),
             threads: rayon::current_num_threads(),
-            used: names(used),
-            not_used: names(not_used),
+            used: used(),
+            not_used: NOT_USED.iter().filter(has).copied().collect(),
             is_plain: std::env::var("BURN_PEFT_KERNELS").is_ok_and(|value| value == "plain"),
         }
     }
@@ -91,6 +77,31 @@ impl Processor {
             "plain_kernels": self.is_plain,
         })
     }
+}
+
+/// The features that kernels here have a version for, as Rust calls them: asked of the processor, as the
+/// kernels do.
+#[cfg(target_arch = "x86_64")]
+fn used() -> Vec<&'static str> {
+    let features = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("avxvnni", is_x86_feature_detected!("avxvnni")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+    ];
+    let found = features.into_iter().filter(|(_, is_there)| *is_there);
+    found.map(|(name, _)| name).collect()
+}
+
+/// The same of other processors: every 64-bit ARM has NEON.
+#[cfg(not(target_arch = "x86_64"))]
+fn used() -> Vec<&'static str> {
+    let is_arm = cfg!(target_arch = "aarch64");
+    is_arm.then_some("neon").into_iter().collect()
 }
 
 /// The features of the first core, as Linux lists them; empty on other systems.
