@@ -185,8 +185,8 @@ fn measure(model: &File, keys: &[&str], length: usize, train: Option<&[&str]>) -
     }
 }
 
-/// Prints the table and holds it against what is promised.
-fn table(name: &str, model: &File, length: usize, train: Option<&[&str]>) {
+/// Prints the table and holds it against what is promised: the least cosine and share of tokens.
+fn table(name: &str, model: &File, length: usize, train: Option<&[&str]>, bounds: [f64; 2]) {
     println!("\n{name}\n");
     println!(
         "| the base in | loss after 200 steps | the adapter on the base in 32 bits | cosine of the first gradient | same likeliest token | blocks with outliers |"
@@ -210,18 +210,18 @@ fn table(name: &str, model: &File, length: usize, train: Option<&[&str]>) {
             100.0 * same
         );
         if keys.contains(&COMPUTE) {
-            assert!(near >= 0.99, "{way}: cosine {near}");
-            assert!(same >= 0.94, "{way}: {same} of the likeliest tokens");
+            let [least_near, least_same] = bounds;
+            assert!(near >= least_near, "{way}: cosine {near}");
+            assert!(same >= least_same, "{way}: {same} of the likeliest tokens");
             let pairs = found
                 .losses
                 .iter()
                 .flatten()
                 .zip(exact.losses.iter().flatten());
             for (found, exact) in pairs {
-                // Runs part by as much of themselves: in bf16 they end 0.6 % off.
                 let off = (found - exact).abs() / exact;
                 assert!(
-                    off < 0.015,
+                    off < 0.005,
                     "{way}: a loss of {found} is {off:.4} off {exact}"
                 );
             }
@@ -235,7 +235,9 @@ fn the_small_gpt2() {
         "The small GPT-2 of `assets/tiny-gpt2`",
         &root("assets/tiny-gpt2"),
         64,
-        Some(&[]),
+        // At the quick start's own rate runs part by as much of themselves: in bf16 they end 0.6 % off.
+        Some(&["training.learning_rate=2e-3"]),
+        [0.999, 0.98],
     );
 }
 
@@ -246,7 +248,13 @@ fn smollm2() {
         return;
     };
     let trains = std::env::var("BURN_PEFT_EXACT").is_ok_and(|what| what == "all");
-    let settings = ["training.learning_rate=5e-4", "data.max_length=128"];
+    let settings = ["training.learning_rate=2e-4", "data.max_length=128"];
     let train = trains.then_some(&settings[..]);
-    table("SmolLM2-135M-Instruct", &made.join("model"), 250, train);
+    table(
+        "SmolLM2-135M-Instruct",
+        &made.join("model"),
+        250,
+        train,
+        [0.996, 0.965],
+    );
 }

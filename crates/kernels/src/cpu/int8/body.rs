@@ -44,8 +44,8 @@ impl Panel {
         }
     }
 
-    /// What is left from a column on, the first of a panel.
-    pub fn from_column(&self, column: usize) -> Self {
+    /// The same for columns from the first of a panel on.
+    pub fn at_column(&self, column: usize) -> Self {
         Self {
             bytes: self.bytes.wrapping_add(column / PANEL * PANEL_BYTES),
             scales: self.scales.wrapping_add(column),

@@ -192,7 +192,7 @@ impl Product<'_> {
         let firsts = (0..columns).step_by(width);
         firsts.map(move |first| {
             let columns = first..columns.min(first + width);
-            (panel.from_column(first), columns, run)
+            (panel.at_column(first), columns, run)
         })
     }
 
