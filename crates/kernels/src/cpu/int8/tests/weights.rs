@@ -1,0 +1,123 @@
+//! Weights as they are rounded and arranged.
+
+use half::f16;
+
+use super::{SHAPES, bits, numbers, times};
+use crate::cpu::int8::Int8Matrix;
+use crate::cpu::int8::body::Body;
+use crate::cpu::{BlockMatrix, BlockType, Matrix, Onto, Weight};
+
+#[test]
+fn a_weight_is_rounded_to_the_nearest() {
+    for [_, rows, cols] in SHAPES {
+        let values = numbers(rows * cols, 5);
+        let dense = Matrix::new(&values, rows, cols);
+        let matrix = Int8Matrix::quantize(dense);
+        let by_columns: Vec<f32> = (0..rows * cols)
+            .map(|at| values[at % rows * cols + at / rows])
+            .collect();
+        let same = Int8Matrix::quantize(Matrix::new(&by_columns, cols, rows).transposed());
+        assert!(matrix.squares().eq(same.squares()) && matrix.scales().eq(same.scales()));
+        let squares = rows.div_ceil(64) * cols.div_ceil(64);
+        let factors = cols.next_multiple_of(64);
+        assert_eq!(matrix.bytes(), squares * (4096 + 256) + 4 * factors);
+        let scales: Vec<&[u16]> = matrix.scales().collect();
+        let view = matrix.view();
+        let found = view.dequantize();
+        for (at, (found, value)) in found.iter().zip(&values).enumerate() {
+            let (row, col) = (at / cols, at % cols);
+            let scale = scales[col / 64 * rows.div_ceil(64) + row / 64];
+            let scale = f16::from_bits(scale[row % 64 / 32 * 64 + col % 64]);
+            let scale = scale.to_f32() * matrix.column_factors()[col];
+            assert!((found - value).abs() <= 0.55 * scale, "{found}, {value}");
+            assert_eq!(*found, view.at(row, col));
+            assert_eq!(*found, view.transposed().at(col, row));
+        }
+        for first in (0..rows).step_by(64) {
+            let last = rows.min(first + 70);
+            let some = view.some_rows(first..last).dequantize();
+            assert!(some == found[first * cols..last * cols]);
+        }
+        for first in (0..cols).step_by(64) {
+            let some = view.transposed().some_rows(first..cols).transposed();
+            let wanted = found.chunks(cols).flat_map(|row| &row[first..]);
+            assert!(some.dequantize().iter().eq(wanted));
+        }
+    }
+}
+
+/// Each value is as exact as its column allows, however far that is from its neighbours.
+#[test]
+fn columns_of_all_sizes_are_exact() {
+    let (rows, cols) = (130, 200);
+    let size = |at: usize| [1.0, 1e-3, 30.0, 0.2f32][at % cols % 4];
+    let values = numbers(rows * cols, 5);
+    let sized = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| value * size(at));
+    let sized: Vec<f32> = sized.collect();
+    let found = Int8Matrix::quantize(Matrix::new(&sized, rows, cols));
+    let found = found.view().dequantize();
+    let largest = values
+        .iter()
+        .fold(0f32, |most, value| value.abs().max(most));
+    for (at, (found, wanted)) in found.iter().zip(&sized).enumerate() {
+        let off = (found - wanted).abs() / size(at);
+        assert!(off < 0.004 * largest, "{off} of {largest}");
+    }
+}
+
+#[test]
+fn a_block_that_is_not_finite_is_nan() {
+    let mut values = numbers(100 * 100, 5);
+    values[70 * 100 + 3] = f32::INFINITY;
+    let found = Int8Matrix::quantize(Matrix::new(&values, 100, 100))
+        .view()
+        .dequantize();
+    for (at, value) in found.iter().enumerate() {
+        assert_eq!(
+            value.is_nan(),
+            (64..96).contains(&(at / 100)) && at % 100 == 3
+        );
+    }
+}
+
+/// Blocks of a file are taken as they are, so that values are the same to the bit.
+#[test]
+fn q8_0_is_only_arranged_anew() {
+    for [rows, cols] in [[32, 1], [96, 70], [160, 129]] {
+        let codes = numbers(rows * cols, 5)
+            .into_iter()
+            .map(|x| (x * 128.0).floor() as i8);
+        let codes: Vec<i8> = codes.collect();
+        let scale = |block: usize| f16::from_f32([0.01, -3e-6, 0.0, 7.0][block % 4]);
+        let mut bytes = Vec::new();
+        for (block, codes) in codes.chunks(32).enumerate() {
+            bytes.extend(scale(block).to_le_bytes());
+            bytes.extend(codes.iter().map(|code| *code as u8));
+        }
+        let matrix = Int8Matrix::from_q8_0(&bytes, rows, cols);
+        assert!(codes.contains(&-128) || cols == 1);
+        let found = matrix.view().transposed().dequantize();
+        let wanted = BlockMatrix::new(BlockType::Q8_0, &bytes, cols, rows);
+        for (col, found) in found.chunks(rows).enumerate() {
+            let mut line = vec![0.0; rows];
+            wanted.line(col, &mut line);
+            assert_eq!(bits(found), bits(&line));
+        }
+        let x = numbers(3 * rows, 6);
+        let dense = matrix.view().dequantize();
+        let expected = Weight::F32(Matrix::new(&dense, rows, cols));
+        let expected = expected.times(Matrix::new(&x, 3, rows), Onto::Zero);
+        for body in Body::all() {
+            let found = times(body, Matrix::new(&x, 3, rows), matrix.view(), Onto::Zero);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() < 0.005 * 900.0 * rows as f32,
+                    "{found}, {expected}"
+                );
+            }
+        }
+    }
+}
