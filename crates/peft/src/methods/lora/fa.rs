@@ -75,7 +75,9 @@ fn correction(path: &str, adapter: &Adapter) -> Result<(ParamId, Tensor<2>)> {
     let tensors = adapter.tensors();
     let b = tensors.iter().find(|tensor| tensor.spec().name == "lora_B");
     let (Some(lora), Some(b)) = (adapter.method.low_rank(&tensors), b) else {
-        return refuse("it is for LoRA's factors alone, without use_dora and lora_bias");
+        return refuse(
+            "it is for LoRA's factors at linear layers alone, without use_dora and lora_bias",
+        );
     };
     if lora.scaling == 0.0 {
         return refuse("the scaling is 0, so lora_B cannot learn: set another lora_alpha");
