@@ -394,37 +394,6 @@ fn an_image_with_other_channels_is_named() {
         .forward(Tensor::zeros([1, 4, 9, 8], &device()));
 }
 
-/// Dropout acts in training and not after it.
-#[test]
-fn dropout_acts_in_training_alone() {
-    let (x, _) = inputs::<Image>();
-    let [lora, loha] = ["image_lora", "image_loha"]
-        .map(|name| PeftModel::from_pretrained(net::<Image>(), folder().join(name), true).unwrap());
-    let state = loha.adapter_state_dict("default");
-    let config = loha.config("default").unwrap();
-    let mut keys = config.to_json();
-    keys.insert("rank_dropout".into(), 0.5.into());
-    let written = tempfile::tempdir().unwrap();
-    let keys = burn_peft::config::Fields::new(keys, "a test");
-    let config = burn_peft::methods::config_from_fields(keys).unwrap();
-    files::write_adapter(written.path(), config.as_ref(), state).unwrap();
-    let loha = PeftModel::from_pretrained(net::<Image>(), written.path(), true).unwrap();
-    for model in [lora, loha] {
-        let expected = model.forward(x.clone());
-        let model = model.train();
-        let output = |seed: u64| {
-            let output = burn_peft::with_seed(seed, || model.forward(x.clone().autodiff()));
-            output.inner()
-        };
-        let is = |a: Tensor<2>, b: Tensor<2>| a.all_close(b, None, Some(1e-6));
-        assert!(is(output(1), output(1)));
-        assert!(!is(output(1), output(2)));
-        assert!(!is(output(1), expected.clone()));
-        let valid = model.valid().forward(x.clone());
-        assert!(is(valid, expected));
-    }
-}
-
 /// Rows of a batch with different adapters, a sum of adapters, a conversion to LoRA.
 #[test]
 fn several_adapters_at_convolutions() {

@@ -37,7 +37,7 @@
 //! model.print_trainable_parameters(); // trainable params: 12 || all params: 22 || …
 //! let mut optimizer = AdamWConfig::new().init();
 //! for _ in 0..10 {
-//!     let output = model.fc.forward(Tensor::ones([1, 4], &device).autodiff());
+//!     let output = model.fc.forward(Tensor::<2>::ones([1, 4], &device).autodiff());
 //!     let gradients = (output - 1.0).square().mean().backward();
 //!     let gradients = GradientsParams::from_grads(gradients, &model);
 //!     model = optimizer.step(0.1, model, gradients);
@@ -46,7 +46,7 @@
 //! let trained = model.valid();
 //! trained.save_pretrained(&folder)?;
 //! let merged = PeftModel::from_pretrained(base, &folder, false)?.merge_and_unload(true)?;
-//! let input = Tensor::ones([1, 4], &device);
+//! let input = Tensor::<2>::ones([1, 4], &device);
 //! let [trained, merged] = [trained.fc.forward(input.clone()), merged.fc.forward(input)];
 //! assert!(merged.all_close(trained, None, Some(1e-3)));
 //! # std::fs::remove_dir_all(folder).unwrap();
