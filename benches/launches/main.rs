@@ -2,7 +2,7 @@
 //! `benches/launches/run` builds it and runs it on Mesa's software device.
 //!
 //! A GPT-2 and a Llama with random weights learn four rows with LoRA on all linear layers, the same
-//! in every step. After three steps everything is compiled and chosen: the fourth is counted, once
+//! in every step. An argument that names one of them leaves out the other. After three steps everything is compiled and chosen: the fourth is counted, once
 //! whole and once with the device waited for behind each part.
 
 mod expected;
@@ -38,10 +38,15 @@ const WARM_UP: usize = 3;
 
 fn main() -> Result<ExitCode> {
     transfers::watch();
-    let updates = std::env::args().any(|argument| argument == "--update");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, wanted): (Vec<_>, Vec<_>) = arguments.iter().partition(|a| a.starts_with("--"));
+    let updates = flags.iter().any(|flag| *flag == "--update");
     let device = burn_peft_device::open("wgpu:cpu".parse()?)?;
     let mut numbers = Numbers::new();
     for (name, config) in MODELS {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| *wanted == name) {
+            continue;
+        }
         let [small, whole] = [2, 4].map(|blocks| step(config, blocks, false, &device));
         let (small, whole) = (small?, whole?);
         let apart = step(config, 4, true, &device)?;

@@ -59,6 +59,20 @@ pub fn is_specialised(device: &Device) -> bool {
     !is_plain() && *device == cpu_device()
 }
 
+/// Whether this is a GPU, by Burn's one backend for them all.
+#[cfg(feature = "gpu")]
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    use burn::backend::DispatchDevice;
+    let device = device.clone().without_autodiff();
+    matches!(device.as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// Whether this is a GPU: this build has none.
+#[cfg(not(feature = "gpu"))]
+pub(crate) fn is_gpu(_: &Device) -> bool {
+    false
+}
+
 /// Whether every operation is left to its plain body.
 pub(crate) fn is_plain() -> bool {
     *PLAIN || PLAIN_HERE.get()

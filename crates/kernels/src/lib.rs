@@ -39,6 +39,7 @@ mod rms_norm;
 mod rope;
 mod rows;
 mod seed;
+mod sizes;
 mod stored;
 #[cfg(test)]
 mod testing;
@@ -67,5 +68,6 @@ pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use rows::MovedRows;
 pub use seed::{draw_seed, random, set_seed, with_first_row, with_seed};
+pub use sizes::rows_on;
 pub use token_log_probs::{TokenLogProbs, TokenStatistics, token_log_probs, token_log_probs_of};
 pub use vocabulary_loss::vocabulary_loss;

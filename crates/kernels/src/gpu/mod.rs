@@ -21,10 +21,9 @@ mod rope;
 mod small_product;
 mod vocabulary;
 
-use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Tensor};
 
-use crate::flex::is_plain;
+use crate::flex::{is_gpu, is_plain};
 
 pub(crate) use activation::activate;
 pub(crate) use dropout::dropout;
@@ -39,15 +38,10 @@ pub(crate) use vocabulary::losses_of_rows;
 /// CubeCL's.
 pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     let is_float = matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16);
-    is_float && !is_plain() && is_gpu(tensor)
+    is_float && !is_plain() && is_gpu(&tensor.device())
 }
 
 /// Whether the bodies for GPUs take these two, which must be of one type.
 pub(crate) fn takes_both<const D: usize, const E: usize>(a: &Tensor<D>, b: &Tensor<E>) -> bool {
     takes(a) && takes(b) && a.dtype() == b.dtype()
-}
-
-fn is_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {
-    let device = tensor.device().without_autodiff();
-    matches!(device.as_dispatch(), DispatchDevice::Cube(_))
 }

@@ -1,6 +1,7 @@
 //! The rows of a batch on the host: without padding, and where each token is in a matrix.
 
 use burn::tensor::Device;
+use burn_peft_kernels::rows_on;
 
 use super::{IGNORE_INDEX, Labelled, LmBatch, Ragged, matrix};
 use crate::texts;
@@ -146,15 +147,24 @@ impl Rows {
             let places = self.places.iter();
             places.map(|&place| of(place, seq) as i64).collect()
         };
-        let position_ids = numbers(|place, seq| place % seq);
-        let segment_ids = numbers(|place, seq| place / seq + 1);
-        let shape = [1, self.tokens()];
-        let mut batch = LmBatch::of(&self.input_ids, &labelled, shape, device);
+        // On a GPU padding of its own follows, which no text sees.
+        let places = rows_on(device, self.tokens());
+        let filled = |mut values: Vec<i64>, padding: i64| {
+            values.resize(places, padding);
+            values
+        };
+        let position_ids = filled(numbers(|place, seq| place % seq), 0);
+        let segment_ids = filled(numbers(|place, seq| place / seq + 1), 0);
+        let input_ids = filled(self.input_ids.clone(), self.pad_id);
+        let shape = [1, places];
+        let mut batch = LmBatch::of(&input_ids, &labelled, shape, device);
+        batch.tokens = self.tokens();
         batch.input = batch.input.at(&position_ids);
         batch.input.segment_ids = Some(matrix(&segment_ids, shape, device));
         batch.input.texts = texts::packed(&segment_ids, shape);
         let types = self.types.as_ref();
-        batch.input.token_type_ids = types.map(|types| matrix(types, shape, device));
+        let types = types.map(|types| filled(types.clone(), 0));
+        batch.input.token_type_ids = types.map(|types| matrix(&types, shape, device));
         Some(batch)
     }
 }
