@@ -31,6 +31,33 @@ pub fn scale<M: Module>(model: &M, gradients: &mut GradientsParams, factor: f64)
     model.visit(&mut Scale { gradients, factor });
 }
 
+/// As [`scale`] by what [`clip_coefficient`] makes of the `norm`, `[1]`, which stays on the device.
+pub fn clip<M: Module>(
+    model: &M,
+    gradients: &mut GradientsParams,
+    norm: Tensor<1>,
+    max_norm: f64,
+) {
+    if max_norm > 0.0 {
+        let factor = (norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+        model.visit(&mut Clip { gradients, factor });
+    }
+}
+
+struct Clip<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: Tensor<1>,
+}
+
+impl ModuleVisitor for Clip<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            let factor = self.factor.clone().cast(gradient.dtype()).reshape([1; D]);
+            self.gradients.register(param.id, gradient * factor);
+        }
+    }
+}
+
 struct SumOfSquares<'a> {
     gradients: &'a GradientsParams,
     found: Vec<Tensor<1>>,
@@ -83,7 +110,7 @@ mod tests {
         // Gradients 2, 3 and 6: a norm of 7.
         let weights = Tensor::<2>::from_data([[2.0, 3.0]], &device);
         let loss = (model.a.val() * weights).sum() + model.b.val() * 6.0 * model.frozen.val();
-        let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let mut gradients = GradientsParams::from_grads(loss.clone().backward(), &model);
 
         let norm = global_norm(&model, &gradients)
             .unwrap()
@@ -93,6 +120,14 @@ mod tests {
         assert_eq!(clip_coefficient(norm, 7.5), 1.0);
         assert_eq!(clip_coefficient(norm, 0.0), 1.0);
         assert_eq!(clip_coefficient(0.0, 1.0), 1.0);
+
+        let mut on_device = GradientsParams::from_grads(loss.backward(), &model);
+        for most in [0.7, 7.5] {
+            let before = global_norm(&model, &on_device).unwrap();
+            clip(&model, &mut on_device, before, most);
+            let after = global_norm(&model, &on_device).unwrap().into_scalar::<f64>();
+            assert!((after - 0.7).abs() < 1e-6, "{after}");
+        }
 
         scale(&model, &mut gradients, clip_coefficient(norm, 0.7));
         let a: Vec<f32> = gradients

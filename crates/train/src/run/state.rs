@@ -118,10 +118,14 @@ impl Window {
 }
 
 impl TrainState {
-    /// Counts a step with this mean loss.
-    pub fn advance(&mut self, loss: f64, tokens: usize, seconds: f64, next: Position) {
+    /// Counts a step, behind which the batch `next` comes.
+    pub fn advance(&mut self, next: Position) {
         self.global_step += 1;
         self.next = next;
+    }
+
+    /// Adds up what a step has found.
+    pub fn count(&mut self, loss: f64, tokens: usize, seconds: f64) {
         self.num_input_tokens_seen += tokens;
         self.total_loss += loss;
         self.since_log.steps += 1;
@@ -190,8 +194,10 @@ mod tests {
     #[test]
     fn means_are_over_the_window_and_epochs_are_counted_in_batches() {
         let mut state = TrainState::default();
-        state.advance(2.0, 30, 0.5, Position { epoch: 0, batch: 2 });
-        state.advance(4.0, 10, 0.5, Position { epoch: 1, batch: 1 });
+        state.advance(Position { epoch: 0, batch: 2 });
+        state.count(2.0, 30, 0.5);
+        state.advance(Position { epoch: 1, batch: 1 });
+        state.count(4.0, 10, 0.5);
         assert_eq!(
             (
                 state.since_log.mean_loss(),

@@ -12,6 +12,7 @@ use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 use burn_peft::LoraFa;
 
 use crate::objective::MeasuredLoss;
+use crate::optimizer::grads::clip;
 use crate::optimizer::trained::Trained;
 use crate::run::loader::MicroBatch;
 use crate::run::target::TrainTarget;
@@ -39,6 +40,9 @@ pub struct Trainee<T: Module> {
     /// The number of the optimizer step that comes next, from 1.
     #[module(skip)]
     next_step: Arc<AtomicUsize>,
+    /// The norm of the gradients of the step that comes next, `[1]`, and what they are clipped to.
+    #[module(skip)]
+    clipping: Arc<Mutex<Option<(Tensor<1>, f64)>>>,
 }
 
 impl<T: Module> Trainee<T> {
@@ -51,6 +55,7 @@ impl<T: Module> Trainee<T> {
             gradient_checkpointing,
             lora_fa: None,
             next_step: Arc::default(),
+            clipping: Arc::default(),
         }
     }
 
@@ -58,6 +63,12 @@ impl<T: Module> Trainee<T> {
     pub(crate) fn with_lora_fa(mut self, lora_fa: LoraFa) -> Self {
         self.lora_fa = Some(Arc::new(lora_fa));
         self
+    }
+
+    /// Has the gradients of the step that comes next, whose norm this is (`[1]`), clipped on the device.
+    pub(crate) fn set_clipping(&self, norm: Tensor<1>, max_norm: f64) {
+        let mut clipping = self.clipping.lock().unwrap_or_else(PoisonError::into_inner);
+        *clipping = Some((norm, max_norm));
     }
 
     /// Says which optimizer step comes next, from 1.
@@ -172,6 +183,11 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             *slot = Some(optimizer.to_record());
             drop(slot);
             return self;
+        }
+        let mut clipping = self.clipping.lock().unwrap_or_else(PoisonError::into_inner);
+        let clipping = clipping.take();
+        if let Some((norm, max_norm)) = clipping {
+            clip(&self, &mut gradients, norm, max_norm);
         }
         if let Some(lora_fa) = &self.lora_fa {
             lora_fa.correct(&mut gradients);

@@ -1,19 +1,20 @@
 //! The training loop: a strategy of ours for Burn's `SupervisedTraining`.
 //!
 //! It counts optimizer steps, where Burn's own strategies count epochs. Each step draws as many
-//! batches as it accumulates, reads one pair of numbers (loss and gradient norm) from the device,
-//! and then evaluates, logs and saves as the arguments say.
+//! batches as it accumulates, reads one pair of numbers (loss and gradient norm) from the device, and
+//! then evaluates, logs and saves as the arguments say. From a GPU the numbers of several steps are read
+//! together (`done.rs`), so that the host need not wait for it.
 
 use std::cell::{RefCell, RefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::data::dataloader::{DataLoaderIterator, Progress};
+use burn::data::dataloader::DataLoaderIterator;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
-    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, ValidLoader,
 };
 
 use crate::checkpoint::checkpoints::Checkpoints;
@@ -21,8 +22,7 @@ use crate::checkpoint::saved::Saved;
 use crate::configuration::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::error::{Result, TrainError};
 use crate::exchange::Exchange;
-use crate::objective::metric::Sums;
-use crate::objective::{Objective, read, read_all};
+use crate::objective::{Objective, read};
 use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
 use crate::run::backward::{Backward, backward};
 use crate::run::evaluate::Evaluation;
@@ -30,17 +30,18 @@ use crate::run::loader::MicroBatch;
 use crate::run::local_steps::LocalSteps;
 use crate::run::places::places;
 use crate::run::reduce::Found;
-use crate::run::state::{TrainState, Window};
+use crate::run::state::TrainState;
 use crate::run::step::{StepOutput, Trainee, set_weights};
 use crate::run::target::TrainTarget;
-use crate::seeing::memory::peak_memory_bytes;
-use crate::seeing::metrics::StepMetrics;
-use crate::seeing::metrics_file::{EvalLog, MetricsFile, TrainLog};
+use crate::seeing::metrics_file::{EvalLog, MetricsFile};
 use crate::seeing::sample::SamplePrompts;
 use burn_peft_models::embeddings::Modules;
 
+mod done;
 mod evaluation;
 mod saving;
+
+use done::{Done, Numbers, Read};
 
 /// What is to be done, and what came of it.
 pub(crate) struct StepStrategy<T> {
@@ -96,7 +97,10 @@ impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy<T> 
             interrupter: components.interrupter,
             guarded: false,
             told_to_stop: false,
+            is_late: false,
+            done: Vec::new(),
         };
+        run.is_late = run.reads_late();
         if let Err(error) = run.all(train.iter()) {
             run.interrupter.stop(Some("error"));
             *self.error.borrow_mut() = Some(error);
@@ -118,6 +122,10 @@ struct Run<'a, T: TrainTarget> {
     guarded: bool,
     /// Of several ranks, whether all know that one of them was told to stop.
     told_to_stop: bool,
+    /// Whether the numbers of steps stay on the device until they are shown.
+    is_late: bool,
+    /// The steps that are done and not yet written down.
+    done: Vec<Done>,
 }
 
 impl<T: TrainTarget> Run<'_, T> {
@@ -164,6 +172,7 @@ impl<T: TrainTarget> Run<'_, T> {
                 self.start_training();
             }
         }
+        self.settle()?;
         // All agree on how it has ended before any of them saves: of a signal after the last step one
         // rank may have heard alone.
         let exchange = Arc::clone(&self.strategy.exchange);
@@ -270,74 +279,82 @@ impl<T: TrainTarget> Run<'_, T> {
             self.guard(&gradients)?;
             norm = global_norm(&model, &gradients);
         }
-        let has_norm = norm.is_some();
-        // All in one read: the only time in a step that the host waits for the device.
-        let numbers = [Some(mean_loss.clone()), norm, sums];
-        let numbers = read_all(Tensor::cat(numbers.into_iter().flatten().collect(), 0))?;
-        let mut numbers = numbers.into_iter();
-        let mut loss = numbers.next().unwrap_or(f64::NAN);
-        let mut grad_norm = match has_norm {
-            true => numbers.next().unwrap_or(f64::NAN),
-            false => 0.0,
+        let numbers = [Some(mean_loss.clone()), norm.clone(), sums];
+        let numbers = Tensor::cat(numbers.into_iter().flatten().collect(), 0);
+        let mut numbers = Numbers::OnDevice {
+            numbers,
+            has_norm: norm.is_some(),
         };
-        let mut sums = numbers.collect();
-        self.check_finite("loss", loss, &rows)?;
-        if !is_alone {
-            let found = Found {
-                gradients,
-                loss,
-                denominator,
-                count,
-                sums,
-                tokens,
-                told_to_stop: self.interrupter.should_stop(),
-            };
-            let most = self.strategy.objective.measures().sums.len();
-            let own_steps = self.record.local.is_some();
-            // The last batch of an epoch may have no rows for this rank.
-            let learns = !own_steps || count > 0;
-            let found = found.of_all(&*exchange, &model, most, !own_steps)?;
-            self.stop_with_others(found.told_to_stop);
-            (loss, count, tokens) = (found.loss, found.count, found.tokens);
-            (gradients, sums) = (found.gradients, found.sums);
-            if learns {
-                self.guard(&gradients)?;
+        if is_alone && self.is_late {
+            if let Some(norm) = norm {
+                model.set_clipping(norm, self.arguments.max_grad_norm);
             }
-            let norm = global_norm(&model, &gradients);
-            grad_norm = norm.map_or(Ok(0.0), read)?;
+        } else {
+            // All in one read: the only time in a step that the host waits for the device.
+            let mut found = numbers.read()?;
+            self.check_finite("loss", found.loss, &rows, self.next_step())?;
+            if !is_alone {
+                let own = Found {
+                    gradients,
+                    loss: found.loss,
+                    denominator,
+                    count,
+                    sums: found.sums,
+                    tokens,
+                    told_to_stop: self.interrupter.should_stop(),
+                };
+                let most = self.strategy.objective.measures().sums.len();
+                let own_steps = self.record.local.is_some();
+                // The last batch of an epoch may have no rows for this rank.
+                let learns = !own_steps || count > 0;
+                let of_all = own.of_all(&*exchange, &model, most, !own_steps)?;
+                self.stop_with_others(of_all.told_to_stop);
+                (count, tokens) = (of_all.count, of_all.tokens);
+                gradients = of_all.gradients;
+                if learns {
+                    self.guard(&gradients)?;
+                }
+                let norm = global_norm(&model, &gradients);
+                found = Read {
+                    loss: of_all.loss,
+                    grad_norm: norm.map_or(Ok(0.0), read)?,
+                    sums: of_all.sums,
+                };
+            }
+            self.check_finite("gradient norm", found.grad_norm, &rows, self.next_step())?;
+            let factor = clip_coefficient(found.grad_norm, self.arguments.max_grad_norm);
+            if factor < 1.0 {
+                scale(&model, &mut gradients, factor);
+            }
+            numbers = Numbers::Read(found);
         }
-        let measured = Sums {
-            loss: loss * count as f64,
-            count,
-            sums,
-            ..Sums::default()
-        };
-        self.check_finite("gradient norm", grad_norm, &rows)?;
-        let factor = clip_coefficient(grad_norm, self.arguments.max_grad_norm);
-        if factor < 1.0 {
-            scale(&model, &mut gradients, factor);
-        }
-        model.set_next_step(self.record.state.global_step + 1);
+        model.set_next_step(self.next_step());
         drop(model);
         self.learner.lr_step();
         self.learner.optimizer_step(gradients);
 
-        self.record
-            .state
-            .advance(loss, tokens, started.elapsed().as_secs_f64(), next);
-        self.record.state.since_log.measured.add(&measured);
-        if let Some(deviations) = self.record.state.trend.observe(loss)
-            && self.strategy.exchange.is_first()
-        {
-            tracing::warn!(
-                "the loss of step {} is {loss:.4}, {deviations:.1} standard deviations above its \
-                 running mean; rows {} of {}",
-                self.record.state.global_step,
-                rows.0,
-                rows.1
-            );
+        let state = &mut self.record.state;
+        state.advance(next);
+        self.done.push(Done {
+            step: state.global_step,
+            epoch: state.epoch(self.strategy.batches_per_epoch),
+            learning_rate: self.learner.lr_current(),
+            mean_loss,
+            numbers,
+            count,
+            tokens,
+            rows,
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        if self.settles() {
+            self.settle()?;
         }
-        self.log(mean_loss, grad_norm)
+        Ok(())
+    }
+
+    /// The number of the step that is being done, from 1.
+    fn next_step(&self) -> usize {
+        self.record.state.global_step + 1
     }
 
     /// Checks the gradients of the first step.
@@ -370,14 +387,20 @@ impl<T: TrainTarget> Run<'_, T> {
         Ok(window)
     }
 
-    fn check_finite(&self, what: &'static str, value: f64, rows: &(String, String)) -> Result<()> {
+    fn check_finite(
+        &self,
+        what: &'static str,
+        value: f64,
+        rows: &(String, String),
+        step: usize,
+    ) -> Result<()> {
         if value.is_finite() {
             return Ok(());
         }
         Err(TrainError::NotFinite {
             what,
             value,
-            step: self.record.state.global_step + 1,
+            step,
             rows: rows.0.clone(),
             file: rows.1.clone(),
             saved: match self.record.checkpoints.paths().next_back() {
@@ -385,60 +408,6 @@ impl<T: TrainTarget> Run<'_, T> {
                 None => "no checkpoint was saved before".to_string(),
             },
         })
-    }
-
-    /// Shows the step that was done, and writes it down if it is one to log.
-    fn log(&mut self, loss: Tensor<1>, grad_norm: f64) -> Result<()> {
-        let state = &self.record.state;
-        let step = state.global_step;
-        let exchange = &self.strategy.exchange;
-        let learning_rate = self.learner.lr_current();
-        let entry = TrainLog {
-            step,
-            epoch: state.epoch(self.strategy.batches_per_epoch),
-            loss: state.since_log.mean_loss(),
-            learning_rate: learning_rate.base(),
-            grad_norm,
-            tokens_per_second: state.since_log.tokens_per_second(),
-            num_input_tokens_seen: state.num_input_tokens_seen,
-            peak_memory_bytes: peak_memory_bytes(&loss.device()),
-            exchanged_bytes: (exchange.size() > 1).then(|| exchange.bytes()),
-            metrics: self
-                .strategy
-                .objective
-                .measures()
-                .of_step(&state.since_log.measured),
-        };
-        let measured = &state.since_log.measured;
-        let metrics = StepMetrics {
-            loss: entry.loss,
-            count: 1,
-            means: (measured.sums.iter())
-                .map(|&sum| measured.mean(sum))
-                .collect(),
-            epoch: entry.epoch,
-            grad_norm,
-            tokens_per_second: entry.tokens_per_second,
-            peak_memory: entry
-                .peak_memory_bytes
-                .map_or(f64::NAN, |bytes| bytes as f64),
-        };
-        if step.is_multiple_of(self.arguments.logging_steps) || step == self.steps.total {
-            self.record.metrics.write(&entry)?;
-            self.record.state.since_log = Window::default();
-        }
-        let progress = Progress::new(step, self.steps.total, Some("steps".into()));
-        self.emit(LearnerEvent::ProcessedItem(TrainingItem::new(
-            StepOutput {
-                loss: Some(loss),
-                sums: None,
-                metrics,
-            },
-            progress,
-            Some(step),
-            Some(learning_rate),
-        )));
-        Ok(())
     }
 
     /// Tells Burn that an epoch begins, or that training goes on after an evaluation.

@@ -19,6 +19,7 @@ use crate::seeing::metrics_file::EvalLog;
 impl<T: TrainTarget> Run<'_, T> {
     /// Goes over the validation data.
     pub(super) fn evaluate(&mut self, epoch: usize) -> Result<()> {
+        self.settle()?;
         let started = Instant::now();
         let model = self.common_model().valid();
         let valid = self.valid.clone();

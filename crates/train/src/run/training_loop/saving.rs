@@ -14,6 +14,7 @@ use crate::run::target::TrainTarget;
 impl<T: TrainTarget> Run<'_, T> {
     /// Writes the checkpoint of the step that was done last.
     pub(super) fn save(&mut self) -> Result<()> {
+        self.settle()?;
         let step = self.record.state.global_step;
         self.record.state.best.saved(self.arguments, step);
         self.keep_best();

@@ -1,0 +1,209 @@
+//! Steps that are done, and how their numbers are read, shown and written down.
+
+use std::time::Instant;
+
+use burn::data::dataloader::Progress;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::train::{LearnerEvent, TrainingItem};
+
+use super::Run;
+use crate::error::Result;
+use crate::objective::metric::Sums;
+use crate::objective::read_all;
+use crate::run::state::Window;
+use crate::run::step::StepOutput;
+use crate::run::target::TrainTarget;
+use crate::seeing::memory::peak_memory_bytes;
+use crate::seeing::metrics::StepMetrics;
+use crate::seeing::metrics_file::TrainLog;
+
+/// The most steps whose numbers wait on a GPU: an interrupt, and a loss that is none, are seen after so
+/// many at the latest.
+const MOST: usize = 50;
+
+/// A step that is done.
+pub(super) struct Done {
+    pub step: usize,
+    pub epoch: f64,
+    pub learning_rate: ModuleLearningRate,
+    pub mean_loss: Tensor<1>,
+    pub numbers: Numbers,
+    /// What its batches count for.
+    pub count: usize,
+    pub tokens: usize,
+    /// Its rows, and their file.
+    pub rows: (String, String),
+    pub seconds: f64,
+}
+
+/// The numbers of a step.
+pub(super) enum Numbers {
+    /// The mean loss, where it has one the norm of the gradients, and what was measured beside it, one
+    /// after the other.
+    OnDevice {
+        numbers: Tensor<1>,
+        has_norm: bool,
+    },
+    Read(Read),
+}
+
+/// The numbers of a step, read.
+pub(super) struct Read {
+    pub loss: f64,
+    pub grad_norm: f64,
+    pub sums: Vec<f64>,
+}
+
+impl Numbers {
+    /// Waits for the device.
+    pub fn read(self) -> Result<Read> {
+        match self {
+            Self::OnDevice { numbers, has_norm } => Ok(Read::of(&read_all(numbers)?, has_norm)),
+            Self::Read(read) => Ok(read),
+        }
+    }
+}
+
+impl Read {
+    fn of(numbers: &[f64], has_norm: bool) -> Self {
+        let number = |index: usize| numbers.get(index).copied();
+        Self {
+            loss: number(0).unwrap_or(f64::NAN),
+            grad_norm: match has_norm {
+                true => number(1).unwrap_or(f64::NAN),
+                false => 0.0,
+            },
+            sums: numbers
+                .iter()
+                .skip(1 + usize::from(has_norm))
+                .copied()
+                .collect(),
+        }
+    }
+}
+
+impl<T: TrainTarget> Run<'_, T> {
+    /// Whether numbers can be read late: from a GPU, which works on while the host goes on. Ranks need
+    /// theirs in every step.
+    pub(super) fn reads_late(&self) -> bool {
+        let device = self.learner.model().model.device();
+        self.strategy.exchange.size() == 1 && device.memory_pool_usage().is_some()
+    }
+
+    /// Whether it is time to read the numbers of the steps that are done.
+    pub(super) fn settles(&self) -> bool {
+        let state = &self.record.state;
+        let ends = state.epoch_ended() || self.is_logged(state.global_step);
+        ends || !self.is_late || self.done.len() >= MOST
+    }
+
+    /// Whether the step is one to write down.
+    fn is_logged(&self, step: usize) -> bool {
+        step.is_multiple_of(self.arguments.logging_steps) || step == self.steps.total
+    }
+
+    /// Reads the numbers of all steps that are done, shows them and writes down those to log.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let mut done = std::mem::take(&mut self.done);
+        let on_device = done.iter().filter_map(|done| match &done.numbers {
+            Numbers::OnDevice { numbers, .. } => Some(numbers.clone()),
+            Numbers::Read(_) => None,
+        });
+        let on_device: Vec<Tensor<1>> = on_device.collect();
+        if !on_device.is_empty() {
+            let all = read_all(Tensor::cat(on_device, 0))?;
+            let mut left = &all[..];
+            for done in &mut done {
+                if let Numbers::OnDevice { numbers, has_norm } = &done.numbers {
+                    let (own, rest) = left.split_at(numbers.dims()[0].min(left.len()));
+                    left = rest;
+                    done.numbers = Numbers::Read(Read::of(own, *has_norm));
+                }
+            }
+        }
+        if let Some(last) = done.last_mut() {
+            last.seconds += started.elapsed().as_secs_f64();
+        }
+        for done in done {
+            self.write_down(done)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a step, shows it, and writes it down if it is one to log.
+    fn write_down(&mut self, done: Done) -> Result<()> {
+        let Read {
+            loss,
+            grad_norm,
+            sums,
+        } = done.numbers.read()?;
+        self.check_finite("loss", loss, &done.rows, done.step)?;
+        self.check_finite("gradient norm", grad_norm, &done.rows, done.step)?;
+        let state = &mut self.record.state;
+        state.count(loss, done.tokens, done.seconds);
+        state.since_log.measured.add(&Sums {
+            loss: loss * done.count as f64,
+            count: done.count,
+            sums,
+            ..Sums::default()
+        });
+        let exchange = &self.strategy.exchange;
+        if let Some(deviations) = state.trend.observe(loss)
+            && exchange.is_first()
+        {
+            tracing::warn!(
+                "the loss of step {} is {loss:.4}, {deviations:.1} standard deviations above its \
+                 running mean; rows {} of {}",
+                done.step,
+                done.rows.0,
+                done.rows.1
+            );
+        }
+        let state = &self.record.state;
+        let measures = self.strategy.objective.measures();
+        let entry = TrainLog {
+            step: done.step,
+            epoch: done.epoch,
+            loss: state.since_log.mean_loss(),
+            learning_rate: done.learning_rate.base(),
+            grad_norm,
+            tokens_per_second: state.since_log.tokens_per_second(),
+            num_input_tokens_seen: state.num_input_tokens_seen,
+            peak_memory_bytes: peak_memory_bytes(&done.mean_loss.device()),
+            exchanged_bytes: (exchange.size() > 1).then(|| exchange.bytes()),
+            metrics: measures.of_step(&state.since_log.measured),
+        };
+        let measured = &state.since_log.measured;
+        let means = measured.sums.iter().map(|&sum| measured.mean(sum));
+        let metrics = StepMetrics {
+            loss: entry.loss,
+            count: 1,
+            means: means.collect(),
+            epoch: entry.epoch,
+            grad_norm,
+            tokens_per_second: entry.tokens_per_second,
+            peak_memory: entry
+                .peak_memory_bytes
+                .map_or(f64::NAN, |bytes| bytes as f64),
+        };
+        if self.is_logged(done.step) {
+            self.record.metrics.write(&entry)?;
+            self.record.state.since_log = Window::default();
+        }
+        let progress = Progress::new(done.step, self.steps.total, Some("steps".into()));
+        self.emit(LearnerEvent::ProcessedItem(TrainingItem::new(
+            StepOutput {
+                loss: Some(done.mean_loss),
+                sums: None,
+                metrics,
+            },
+            progress,
+            Some(done.step),
+            Some(done.learning_rate),
+        )));
+        Ok(())
+    }
+}
