@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use burn::data::dataloader::Progress;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::train::{LearnerEvent, TrainingItem};
 
