@@ -1,6 +1,7 @@
 //! Where in a step a run is: an objective and an exchange that do what they did, and say when.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use burn_peft_data::{
@@ -45,6 +46,8 @@ pub struct Step {
     /// The most bytes that live tensors held at the end of a part, and those that the pools held.
     pub bytes_in_use: u64,
     pub bytes_reserved: u64,
+    /// From its forward pass to the next one's.
+    pub seconds: f64,
 }
 
 impl Step {
@@ -60,6 +63,7 @@ struct State {
     transfers: Transfers,
     part: Option<Part>,
     step: Step,
+    began: Instant,
     steps: Vec<Step>,
 }
 
@@ -85,6 +89,7 @@ impl Marks {
             transfers: Transfers::so_far(),
             part: None,
             step: Step::default(),
+            began: Instant::now(),
             steps: Vec::new(),
         };
         Arc::new(Self {
@@ -124,11 +129,13 @@ impl Marks {
             }
         }
         if ends && state.part.is_some() {
-            let step = std::mem::take(&mut state.step);
+            let mut step = std::mem::take(&mut state.step);
+            step.seconds = state.began.elapsed().as_secs_f64();
             state.steps.push(step);
         }
         if part == Some(Part::Forward) {
             state.step.tokens = tokens;
+            state.began = Instant::now();
         }
         state.part = part;
     }

@@ -60,7 +60,8 @@ struct Log(Mutex<Option<Seen>>);
 
 static LOG: Log = Log(Mutex::new(None));
 
-/// Begins to count.
+/// Begins to count. Every call of wgpu is written down for it, so nothing that is timed calls it.
+#[allow(dead_code)] // benches/gpu has it too.
 pub fn watch() {
     if log::set_logger(&LOG).is_ok() {
         log::set_max_level(LevelFilter::Trace);

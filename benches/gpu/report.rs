@@ -1,0 +1,212 @@
+//! The measurements one after the other, and the table.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::FloatDType;
+use burn_peft_device::{DeviceName, list};
+
+use crate::measured::{Measured, SHAPES, SMOKE, Shape, conformance, measure};
+
+const HELP: &str = "\
+gpu_report [--device NAME] [--output FILE] [--smoke] [--minutes N]
+
+Measures the training of three models' shapes on a GPU, and writes a table. --device: as `peft devices`
+lists them (auto: the first GPU). --smoke: tiny models, to see that it runs. --minutes: when to stop
+(7).";
+
+const DTYPES: [(&str, FloatDType); 3] = [
+    ("f32", FloatDType::F32),
+    ("f16", FloatDType::F16),
+    ("bf16", FloatDType::BF16),
+];
+
+struct Given {
+    device: String,
+    output: PathBuf,
+    smoke: bool,
+    minutes: f64,
+    /// The model and the type of this process's one measurement.
+    one: Option<(usize, usize)>,
+    /// The model whose numbers this process compares with the CPU's.
+    compare: Option<usize>,
+}
+
+fn given() -> Result<Given> {
+    let mut given = Given {
+        device: "auto".into(),
+        output: "gpu-report.md".into(),
+        smoke: false,
+        minutes: 7.0,
+        one: None,
+        compare: None,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
+        match argument.as_str() {
+            "--device" => given.device = value()?,
+            "--output" => given.output = value()?.into(),
+            "--minutes" => given.minutes = value()?.parse()?,
+            "--one" => given.one = Some((value()?.parse()?, value()?.parse()?)),
+            "--compare" => given.compare = Some(value()?.parse()?),
+            "--smoke" => given.smoke = true,
+            "--help" | "-h" => {
+                println!("{HELP}");
+                std::process::exit(0);
+            }
+            other => bail!("{other} is no argument of this: --help"),
+        }
+    }
+    Ok(given)
+}
+
+pub fn main() -> Result<()> {
+    let given = given()?;
+    let shapes: &[Shape] = if given.smoke { &SMOKE } else { &SHAPES };
+    let steps = if given.smoke { 2 } else { 12 };
+    if let Some((shape, dtype)) = given.one {
+        let device = burn_peft_device::open(given.device.parse::<DeviceName>()?)?;
+        let shape = shapes.get(shape).context("no such model")?;
+        let (_, dtype) = DTYPES.get(dtype).context("no such type")?;
+        let measured = measure(shape, *dtype, steps, &device)?;
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(());
+    }
+    if let Some(shape) = given.compare {
+        let device = burn_peft_device::open(given.device.parse::<DeviceName>()?)?;
+        let apart = conformance(SMOKE.get(shape).context("no such model")?, &device)?;
+        println!("{}", serde_json::to_string(&apart)?);
+        return Ok(());
+    }
+    all(&given, shapes)
+}
+
+fn all(given: &Given, shapes: &[Shape]) -> Result<()> {
+    let ends = Instant::now() + Duration::from_secs_f64(60.0 * given.minutes);
+    let mut text = head(given)?;
+    print!("{text}");
+    let mut add = |line: String| {
+        println!("{line}");
+        let _ = writeln!(text, "{line}");
+    };
+    add("\n| beside the CPU | loss differs by | gradients by |\n| --- | ---: | ---: |".into());
+    for (index, shape) in SMOKE.iter().enumerate() {
+        let arguments = ["--compare".into(), index.to_string()];
+        match child::<[f64; 2]>(given, &arguments, ends) {
+            Ok([loss, gradients]) => {
+                let verdict = if loss < 1e-4 && gradients < 1e-3 {
+                    ""
+                } else {
+                    " **wrong**"
+                };
+                add(format!("| {} | {loss:.1e} | {gradients:.1e}{verdict} |", shape.name));
+            }
+            Err(error) => add(format!("| {} | {error} | |", shape.name)),
+        }
+    }
+    add("\n| model | frozen weights | batch | tokens/s | a step | launches | memory | compiled behind the \
+         warm-up | warm-up |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+        .into());
+    for (dtype, (dtype_name, _)) in DTYPES.iter().enumerate() {
+        for (index, shape) in shapes.iter().enumerate() {
+            let [rows, seq] = shape.batch;
+            let what = format!("| {} | {dtype_name} | {rows} × {seq}", shape.name);
+            let arguments = ["--one".into(), index.to_string(), dtype.to_string()];
+            match child::<Measured>(given, &arguments, ends) {
+                Ok(found) => add(format!(
+                    "{what} | {:.0} | {:.1} ms | {} | {:.2} GB | {} | {:.0} s |",
+                    found.tokens_per_second,
+                    1e3 * found.step_seconds,
+                    found.launches,
+                    found.bytes_reserved as f64 / 1e9,
+                    found.compiled_after_warm_up,
+                    found.warm_up_seconds,
+                )),
+                Err(error) => add(format!("{what} | {error} | | | | | |")),
+            }
+        }
+    }
+    std::fs::write(&given.output, text)?;
+    println!("\nwritten to {}", given.output.display());
+    Ok(())
+}
+
+/// The machine and the device.
+fn head(given: &Given) -> Result<String> {
+    let mut text = format!(
+        "# burn-peft {} on a GPU\n\n- {} {}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
+    let name: DeviceName = given.device.parse()?;
+    let device = burn_peft_device::open(name)?;
+    let product = burn_peft_device::product(&device);
+    let _ = writeln!(text, "- device `{}`: {product}", given.device);
+    for found in list() {
+        let gigabytes = |bytes: Option<u64>| match bytes {
+            Some(bytes) => format!("{:.1} GB", bytes as f64 / 1e9),
+            None => "unknown".into(),
+        };
+        let _ = writeln!(
+            text,
+            "- `{}`: {}, memory {}, largest tensor {}, {}",
+            found.name,
+            found.product,
+            gigabytes(found.memory),
+            gigabytes(found.max_tensor_bytes),
+            found.dtypes.join(" ")
+        );
+    }
+    Ok(text)
+}
+
+/// What another process of this program finds; killed when it is time.
+fn child<T: serde::de::DeserializeOwned>(
+    given: &Given,
+    arguments: &[String],
+    ends: Instant,
+) -> Result<T> {
+    if Instant::now() >= ends {
+        bail!("no time was left");
+    }
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--device").arg(&given.device).args(arguments);
+    if given.smoke {
+        command.arg("--smoke");
+    }
+    let output = tempfile::NamedTempFile::new()?;
+    let errors = tempfile::NamedTempFile::new()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.reopen()?)
+        .stderr(errors.reopen()?)
+        .spawn()?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() >= ends {
+            child.kill()?;
+            child.wait()?;
+            bail!("no time was left");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let (output, errors) = (
+        std::fs::read_to_string(output.path())?,
+        std::fs::read_to_string(errors.path())?,
+    );
+    if !status.success() {
+        // One line, as a cell of a table.
+        let said = errors.lines().rfind(|line| !line.trim().is_empty());
+        let said = said.unwrap_or("it ended without a word").replace('|', "/");
+        bail!("{}", said.chars().take(200).collect::<String>());
+    }
+    let last = output.lines().last().unwrap_or_default();
+    serde_json::from_str(last).context("it printed no result")
+}
