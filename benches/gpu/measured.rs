@@ -77,7 +77,12 @@ pub struct Measured {
 }
 
 /// Trains with frozen weights in this type.
-pub fn measure(shape: &Shape, dtype: FloatDType, steps: usize, device: &Device) -> Result<Measured> {
+pub fn measure(
+    shape: &Shape,
+    dtype: FloatDType,
+    steps: usize,
+    device: &Device,
+) -> Result<Measured> {
     check_dtype(device, DType::from(dtype))?;
     let dir = tempfile::tempdir()?;
     let mut model = with_lora(on_device(shape.config, dir.path(), device)?)?;
@@ -85,7 +90,12 @@ pub fn measure(shape: &Shape, dtype: FloatDType, steps: usize, device: &Device) 
         model.cast_frozen(dtype);
     }
     let rows = dir.path().join("rows.jsonl");
-    write_rows(&rows, shape.batch, (WARM_UP + steps) * shape.batch[0], model.vocab_size())?;
+    write_rows(
+        &rows,
+        shape.batch,
+        (WARM_UP + steps) * shape.batch[0],
+        model.vocab_size(),
+    )?;
     let mut data = DataConfig::new(rows.display().to_string());
     data.cache_dir = Some(dir.path().join("cache"));
     let limits = Limits {
@@ -114,14 +124,20 @@ pub fn measure(shape: &Shape, dtype: FloatDType, steps: usize, device: &Device) 
     let (first, timed) = all.split_at(WARM_UP.min(all.len()));
     let mut seconds: Vec<f64> = timed.iter().map(|step| step.seconds).collect();
     seconds.sort_by(f64::total_cmp);
-    let step_seconds = *seconds.get(seconds.len() / 2).context("no step was timed")?;
+    let step_seconds = *seconds
+        .get(seconds.len() / 2)
+        .context("no step was timed")?;
     let last = timed.last().context("no step was timed")?;
     Ok(Measured {
         tokens_per_second: (shape.batch[0] * shape.batch[1]) as f64 / step_seconds,
         step_seconds,
         launches: last.whole().launches.total(),
         compiled_after_warm_up: timed.iter().map(|step| step.whole().launches.first).sum(),
-        bytes_reserved: timed.iter().map(|step| step.bytes_reserved).max().unwrap_or(0),
+        bytes_reserved: timed
+            .iter()
+            .map(|step| step.bytes_reserved)
+            .max()
+            .unwrap_or(0),
         warm_up_seconds: first.iter().map(|step| step.seconds).sum(),
     })
 }
@@ -138,7 +154,9 @@ pub fn conformance(shape: &Shape, device: &Device) -> Result<[f64; 2]> {
         let model = with_lora(base)?.train();
         let ids: Vec<i64> = (0..40).map(|i| i * 37 % 1000).collect();
         let mask: Vec<i64> = (0..40).map(|i| i64::from(i < 33)).collect();
-        let labels: Vec<i64> = (0..40).map(|i| if i < 33 { ids[i] } else { -100 }).collect();
+        let labels: Vec<i64> = (0..40)
+            .map(|i| if i < 33 { ids[i] } else { -100 })
+            .collect();
         let batch = LmBatch::new(&ids, &mask, &labels, [2, 20], device)?;
         let loss = model.loss(&batch);
         let value = loss.clone().inner().into_scalar::<f64>();
@@ -152,16 +170,16 @@ pub fn conformance(shape: &Shape, device: &Device) -> Result<[f64; 2]> {
     });
     let [cpu, gpu] = found;
     let (cpu, gpu) = (cpu?, gpu?);
-    let largest = cpu.1.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    let largest = cpu
+        .1
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
     let pairs = cpu.1.iter().zip(&gpu.1);
     let apart = pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
     if cpu.1.len() != gpu.1.len() || largest == 0.0 {
         bail!("the device has other gradients than the CPU");
     }
-    Ok([
-        ((cpu.0 - gpu.0) / cpu.0).abs(),
-        f64::from(apart / largest),
-    ])
+    Ok([((cpu.0 - gpu.0) / cpu.0).abs(), f64::from(apart / largest)])
 }
 
 struct Values {
@@ -170,7 +188,10 @@ struct Values {
 }
 
 impl burn::module::ModuleVisitor for Values {
-    fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<burn::tensor::Tensor<D>>) {
+    fn visit_float<const D: usize>(
+        &mut self,
+        param: &burn::module::Param<burn::tensor::Tensor<D>>,
+    ) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
             self.found.extend(gradient.into_data().iter::<f32>());
         }
@@ -211,7 +232,9 @@ fn folder_of(config: &str, dir: &Path) -> Result<String> {
 fn write_rows(path: &Path, [_, seq]: [usize; 2], rows: usize, vocab: usize) -> Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     for row in 0..rows {
-        let ids: Vec<usize> = (0..seq).map(|at| (row * 7919 + at * 104_729) % vocab).collect();
+        let ids: Vec<usize> = (0..seq)
+            .map(|at| (row * 7919 + at * 104_729) % vocab)
+            .collect();
         writeln!(file, "{}", serde_json::json!({ "input_ids": ids }))?;
     }
     Ok(file.flush()?)

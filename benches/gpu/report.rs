@@ -46,7 +46,11 @@ fn given() -> Result<Given> {
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
+        let mut value = || {
+            arguments
+                .next()
+                .with_context(|| format!("{argument} wants a value"))
+        };
         match argument.as_str() {
             "--device" => given.device = value()?,
             "--output" => given.output = value()?.into(),
@@ -103,7 +107,10 @@ fn all(given: &Given, shapes: &[Shape]) -> Result<()> {
                 } else {
                     " **wrong**"
                 };
-                add(format!("| {} | {loss:.1e} | {gradients:.1e}{verdict} |", shape.name));
+                add(format!(
+                    "| {} | {loss:.1e} | {gradients:.1e}{verdict} |",
+                    shape.name
+                ));
             }
             Err(error) => add(format!("| {} | {error} | |", shape.name)),
         }

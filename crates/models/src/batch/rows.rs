@@ -147,21 +147,23 @@ impl Rows {
             let places = self.places.iter();
             places.map(|&place| of(place, seq) as i64).collect()
         };
-        // On a GPU padding of its own follows, which no text sees.
+        // On a GPU some padding follows, which is of no text.
         let places = rows_on(device, self.tokens());
         let filled = |mut values: Vec<i64>, padding: i64| {
             values.resize(places, padding);
             values
         };
         let position_ids = filled(numbers(|place, seq| place % seq), 0);
-        let segment_ids = filled(numbers(|place, seq| place / seq + 1), 0);
+        let segment_ids = numbers(|place, seq| place / seq + 1);
+        let texts = texts::packed(&segment_ids, [1, self.tokens()]);
+        let segment_ids = filled(segment_ids, 0);
         let input_ids = filled(self.input_ids.clone(), self.pad_id);
         let shape = [1, places];
         let mut batch = LmBatch::of(&input_ids, &labelled, shape, device);
         batch.tokens = self.tokens();
         batch.input = batch.input.at(&position_ids);
         batch.input.segment_ids = Some(matrix(&segment_ids, shape, device));
-        batch.input.texts = texts::packed(&segment_ids, shape);
+        batch.input.texts = texts;
         let types = self.types.as_ref();
         let types = types.map(|types| filled(types.clone(), 0));
         batch.input.token_type_ids = types.map(|types| matrix(&types, shape, device));

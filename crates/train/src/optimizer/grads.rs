@@ -32,12 +32,7 @@ pub fn scale<M: Module>(model: &M, gradients: &mut GradientsParams, factor: f64)
 }
 
 /// As [`scale`] by what [`clip_coefficient`] makes of the `norm`, `[1]`, which stays on the device.
-pub fn clip<M: Module>(
-    model: &M,
-    gradients: &mut GradientsParams,
-    norm: Tensor<1>,
-    max_norm: f64,
-) {
+pub fn clip<M: Module>(model: &M, gradients: &mut GradientsParams, norm: Tensor<1>, max_norm: f64) {
     if max_norm > 0.0 {
         let factor = (norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
         model.visit(&mut Clip { gradients, factor });
@@ -125,7 +120,9 @@ mod tests {
         for most in [0.7, 7.5] {
             let before = global_norm(&model, &on_device).unwrap();
             clip(&model, &mut on_device, before, most);
-            let after = global_norm(&model, &on_device).unwrap().into_scalar::<f64>();
+            let after = global_norm(&model, &on_device)
+                .unwrap()
+                .into_scalar::<f64>();
             assert!((after - 0.7).abs() < 1e-6, "{after}");
         }
 

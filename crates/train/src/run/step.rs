@@ -184,8 +184,9 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             drop(slot);
             return self;
         }
-        let mut clipping = self.clipping.lock().unwrap_or_else(PoisonError::into_inner);
-        let clipping = clipping.take();
+        let mut slot = self.clipping.lock().unwrap_or_else(PoisonError::into_inner);
+        let clipping = slot.take();
+        drop(slot);
         if let Some((norm, max_norm)) = clipping {
             clip(&self, &mut gradients, norm, max_norm);
         }
