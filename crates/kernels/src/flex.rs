@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, ExtensionType, Flex};
+use burn::backend::{Backend, BackendTensor, Dispatch, DispatchTensorKind, ExtensionType, Flex};
 use burn::tensor::{DType, Device, Element, FloatDType, Tensor, TensorData};
 use burn_flex::FlexTensor;
 use bytemuck::Pod;
@@ -189,6 +189,20 @@ fn view<E: Element + Pod>(tensor: &FlexTensor) -> Matrix<'_, E> {
         _ => [strides[0] as usize, strides[1] as usize],
     };
     Matrix::with_strides(data, [rows, columns], strides)
+}
+
+/// Runs `body` with a matrix that is on any device, in f32: without a copy if it lies so on the CPU.
+pub(crate) fn with_matrix<R>(tensor: &Tensor<2>, body: impl FnOnce(Matrix<'_, f32>) -> R) -> R {
+    if tensor.dtype() == DType::F32
+        && let DispatchTensorKind::Flex(BackendTensor::Float(tensor)) =
+            tensor.clone().into_dispatch().kind
+    {
+        return body(matrix(&readable(tensor)));
+    }
+    let [rows, cols] = tensor.dims();
+    let values = tensor.to_data().convert::<f32>();
+    let values = values.as_slice::<f32>().expect("just converted");
+    body(Matrix::new(values, rows, cols))
 }
 
 /// A tensor of these values.

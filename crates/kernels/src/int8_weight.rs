@@ -9,8 +9,8 @@ use half::f16;
 use crate::BlockWeight;
 use crate::cpu::buffer::{filled, for_rows};
 use crate::cpu::int8::{Int8Matrix, Int8View};
-use crate::cpu::{BlockType, Matrix, Weight};
-use crate::flex::on_device;
+use crate::cpu::{BlockType, Weight};
+use crate::flex::{on_device, with_matrix};
 
 /// A frozen weight as one byte for each value, with a scale for 32 neighbours along `d_in`.
 ///
@@ -44,17 +44,15 @@ impl Int8Weight {
     }
 
     fn lying(weight: &Tensor<2>, is_transposed: bool) -> Self {
-        let [rows, cols] = weight.dims();
-        let values = weight.to_data().convert::<f32>();
-        let values = values.as_slice::<f32>().expect("just converted");
-        let values = Matrix::new(values, rows, cols);
-        let values = if is_transposed {
-            values.transposed()
-        } else {
-            values
-        };
+        let matrix = with_matrix(weight, |values| {
+            Int8Matrix::quantize(if is_transposed {
+                values.transposed()
+            } else {
+                values
+            })
+        });
         Self {
-            matrix: Arc::new(Int8Matrix::quantize(values)),
+            matrix: Arc::new(matrix),
             is_transposed,
         }
     }

@@ -11,7 +11,7 @@ use crate::cpu::buffer::filled;
 use crate::cpu::dropout::{Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{add_rows, column_sums};
 use crate::cpu::product::{Left, PackedLeft, product_f32};
-use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
+use crate::cpu::{LowRank, Matrix, MatrixMut, Onto, Weight};
 use crate::flex::{OnTape, Optional, contiguous, matrix, or_constant, readable, tensor_of, values};
 use crate::remade::{Needed, remade};
 use crate::stored::{Readable, Stored, inner_of};
@@ -51,12 +51,17 @@ struct LoraState {
     a: FloatTensor<Flex>,
     b: FloatTensor<Flex>,
     r: usize,
-    /// `scaling · dropout(x) aᵀ`, `[tokens, r]`.
+    /// `scaling · dropout(x) aᵀ`, `[tokens, r]`; empty until a product makes it beside its own.
     hidden: Vec<f32>,
     factors: Factors,
 }
 
 impl LoraState {
+    /// Whether its part is made beside the product with the weight: both read the same input.
+    fn is_beside(&self, weight: &Readable) -> bool {
+        matches!(weight, Readable::Int8(_)) && self.factors.dropout.is_none()
+    }
+
     /// `scaling` times a product `[tokens, r]`.
     fn scaled(&self, mut hidden: Vec<f32>) -> Vec<f32> {
         hidden
@@ -97,11 +102,6 @@ impl State {
         let lora = low_rank.map(|(a, b)| {
             let (a, b) = (readable(a), readable(b));
             let [r, _] = a.shape().dims();
-            let packed = packed.as_ref().filter(|_| factors.dropout.is_none());
-            let hidden = dropped(values(&x), d_in, factors.dropout, |x| {
-                let x = Left::new(packed, Matrix::new(x, tokens, d_in));
-                times_low_rank(x, matrix(&a).transposed())
-            });
             let mut lora = LoraState {
                 a,
                 b,
@@ -109,6 +109,14 @@ impl State {
                 hidden: Vec::new(),
                 factors,
             };
+            if lora.is_beside(&weight) {
+                return lora;
+            }
+            let packed = packed.as_ref().filter(|_| factors.dropout.is_none());
+            let hidden = dropped(values(&x), d_in, factors.dropout, |x| {
+                let x = Left::new(packed, Matrix::new(x, tokens, d_in));
+                times_low_rank(x, matrix(&lora.a).transposed())
+            });
             lora.hidden = lora.scaled(hidden);
             lora
         });
@@ -122,7 +130,7 @@ impl State {
     }
 
     fn forward(
-        &self,
+        &mut self,
         packed: Option<PackedLeft>,
         bias: Option<FloatTensor<Flex>>,
         residual: Option<FloatTensor<Flex>>,
@@ -142,6 +150,22 @@ impl State {
             };
             let mut out = MatrixMut::new(out, self.tokens, d_out);
             let x = Matrix::new(x.values(), self.tokens, d_in);
+            if let Some(lora) = &mut self.lora
+                && lora.is_beside(&self.weight)
+            {
+                lora.hidden = filled(self.tokens * lora.r, |hidden| {
+                    let low_rank = LowRank {
+                        down: matrix(&lora.a).transposed(),
+                        up: matrix(&lora.b).transposed(),
+                        scaling: lora.factors.scaling,
+                        hidden,
+                    };
+                    let with =
+                        |weight: Weight<'_>| weight.product_with(x, low_rank, onto, &mut out);
+                    self.weight.with(with);
+                });
+                return;
+            }
             let x = Left::new(packed.as_ref(), x);
             self.weight.with(|weight| weight.product(x, onto, &mut out));
             if let Some(lora) = &self.lora {
@@ -161,6 +185,32 @@ impl State {
     fn hidden_gradient(&self, grad: Left<'_>) -> Option<Vec<f32>> {
         let lora = self.lora.as_ref()?;
         Some(lora.scaled(times_low_rank(grad, matrix(&lora.b))))
+    }
+
+    /// The gradient of the input, and that of `x aᵀ` where LoRA's part is made beside the product.
+    fn both_gradients(&self, grad: Matrix<'_, f32>) -> Option<(FloatTensor<Flex>, Vec<f32>)> {
+        let lora = self.lora.as_ref()?;
+        if !lora.is_beside(&self.weight) {
+            return None;
+        }
+        let (tokens, [d_in, _]) = (self.tokens, self.weight.dims());
+        let mut of_hidden = Vec::new();
+        let gradient = filled(tokens * d_in, |out| {
+            of_hidden = filled(tokens * lora.r, |hidden| {
+                let low_rank = LowRank {
+                    down: matrix(&lora.b),
+                    up: matrix(&lora.a),
+                    scaling: lora.factors.scaling,
+                    hidden,
+                };
+                let mut out = MatrixMut::new(out, tokens, d_in);
+                self.weight.with(|weight| {
+                    let weight = weight.transposed();
+                    weight.product_with(grad, low_rank, Onto::Zero, &mut out);
+                });
+            });
+        });
+        Some((tensor_of(gradient, [tokens, d_in]), of_hidden))
     }
 
     fn x_gradient(&self, grad: Left<'_>, of_hidden: Option<&[f32]>) -> FloatTensor<Flex> {
@@ -194,7 +244,7 @@ impl LinearKernel for Flex {
         b: Optional<Self>,
         factors: Factors,
     ) -> FloatTensor<Self> {
-        let (state, packed) = State::new(x, weight.into(), a.given().zip(b.given()), factors);
+        let (mut state, packed) = State::new(x, weight.into(), a.given().zip(b.given()), factors);
         state.forward(packed, bias.given(), residual.given())
     }
 }
@@ -258,9 +308,10 @@ impl Backward<Flex, 6> for LinearBackward {
         let [d_in, d_out] = state.weight.dims();
         let packed = of_x.as_ref().and_then(|_| state.weight.packed_for(grad));
         let left = Left::new(packed.as_ref(), grad);
-        let of_hidden = match of_x.is_some() || of_a.is_some() {
-            true => state.hidden_gradient(left),
-            false => None,
+        let (of_input, of_hidden) = match of_x.as_ref().and_then(|_| state.both_gradients(grad)) {
+            Some((of_input, of_hidden)) => (Some(of_input), Some(of_hidden)),
+            None if of_x.is_some() || of_a.is_some() => (None, state.hidden_gradient(left)),
+            None => (None, None),
         };
         if let (Some(node), Some(lora)) = (of_b, &state.lora) {
             let hidden = Matrix::new(&lora.hidden, state.tokens, lora.r);
@@ -278,7 +329,8 @@ impl Backward<Flex, 6> for LinearBackward {
             grads.register::<Flex>(node.id, tensor_of(gradient, [lora.r, d_in]));
         }
         if let Some(node) = of_x {
-            grads.register::<Flex>(node.id, state.x_gradient(left, of_hidden.as_deref()));
+            let gradient = of_input.unwrap_or_else(|| state.x_gradient(left, of_hidden.as_deref()));
+            grads.register::<Flex>(node.id, gradient);
         }
         if let (Some(node), Some(x)) = (of_weight, &state.x) {
             let x = Matrix::new(x.values(), state.tokens, d_in);

@@ -7,6 +7,7 @@ use super::rounding::{MAGIC, SMALLEST, scale_of};
 use super::{BLOCK, SQUARE};
 use crate::cpu::Matrix;
 use crate::cpu::buffer::vectorised;
+use crate::cpu::low_rank::Beside;
 
 /// What else is known of a block of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -63,8 +64,13 @@ pub(super) struct Rest {
 
 impl<'a> Left<'a> {
     /// Rounds a matrix, neither of whose sides is zero. Blocks far above their row's others keep their
-    /// rests, or those above a fixed size.
-    pub fn new(a: Matrix<'_, f32>, keeps_outliers: bool, memory: &'a mut Memory) -> Self {
+    /// rests, or those above a fixed size. The rows of `beside` are made while they are near.
+    pub fn new(
+        a: Matrix<'_, f32>,
+        keeps_outliers: bool,
+        beside: Option<&Beside<'_>>,
+        memory: &'a mut Memory,
+    ) -> Self {
         let width = a.cols().next_multiple_of(SQUARE);
         let blocks = width / BLOCK;
         let (codes, notes) = (
@@ -73,6 +79,7 @@ impl<'a> Left<'a> {
         );
         let round = |first: usize, codes: &mut [i8], notes: &mut [Note]| {
             let (mut rests, mut loose) = (Vec::new(), Vec::new());
+            let count = codes.len() / width;
             let rows = codes
                 .chunks_exact_mut(width)
                 .zip(notes.chunks_exact_mut(blocks));
@@ -91,6 +98,10 @@ impl<'a> Left<'a> {
                     limit = LIKELY;
                 }
                 add_rests(row, values, codes, notes, limit, &mut rests);
+            }
+            if let Some(beside) = beside {
+                // SAFETY: these rows are this piece's.
+                unsafe { beside.rows(first..first + count) };
             }
             rests
         };

@@ -15,6 +15,7 @@ use super::body::{Body, MOST_ROWS, Panel, Part, Tile};
 use super::left::{Left, Memory, Note, Rest};
 use super::matrix::{HALVES, PANEL, Square, WideScales};
 use super::{BLOCK, Int8View, SQUARE};
+use crate::cpu::low_rank::Beside;
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
@@ -67,14 +68,15 @@ struct Panels {
     scales: Vec<WideScales>,
 }
 
-/// `c = onto + a · b`, `[m, k] · [k, n]`; the shapes fit.
+/// `c = onto + a · b`, `[m, k] · [k, n]`, and what is made beside it; the shapes fit.
 pub(in crate::cpu) fn product(
     a: Matrix<'_, f32>,
     b: Int8View<'_>,
+    beside: Option<&Beside<'_>>,
     onto: Onto<'_>,
     c: &mut MatrixMut<'_>,
 ) {
-    product_by(Body::chosen(), a, b, onto, c);
+    product_by(Body::chosen(), a, b, beside, onto, c);
 }
 
 /// [`product`] by one of the bodies.
@@ -82,6 +84,7 @@ pub(super) fn product_by(
     body: &Body,
     a: Matrix<'_, f32>,
     b: Int8View<'_>,
+    beside: Option<&Beside<'_>>,
     onto: Onto<'_>,
     c: &mut MatrixMut<'_>,
 ) {
@@ -91,7 +94,7 @@ pub(super) fn product_by(
     }
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
-    let left = Left::new(a, b.keeps_outliers(), &mut memory);
+    let left = Left::new(a, b.keeps_outliers(), beside, &mut memory);
     ALL.fetch_add(left.notes.len() as u64, Ordering::Relaxed);
     OUTLIERS.fetch_add(left.rests.len() as u64, Ordering::Relaxed);
     let product = Product {
@@ -116,6 +119,11 @@ pub(super) fn product_by(
         let rows = i * m / down..(i + 1) * m / down;
         for square in j..across.min(j + at_once) {
             product.run(rows.clone(), square);
+            if let Some(beside) = beside {
+                let columns = square * SQUARE..n.min((square + 1) * SQUARE);
+                // SAFETY: the rows were made with the left side; this part of C is the task's.
+                unsafe { beside.part(rows.clone(), columns, &product.output) };
+            }
         }
     };
     if down * tasks == 1 {

@@ -103,6 +103,7 @@ fn times(body: &Body, a: Matrix<'_, f32>, b: Int8View<'_>, onto: Onto<'_>) -> Ve
         body,
         a,
         b,
+        None,
         onto,
         &mut MatrixMut::new(&mut c, a.rows(), b.cols()),
     );

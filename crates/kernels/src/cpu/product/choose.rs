@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::{Matrix, MatrixMut, PackedLeft, blocks, gemv, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{few, packed};
+use super::{few, packed, thin};
 use crate::cpu::blocks::BlockMatrix;
 
 /// What a product is added to.
@@ -33,6 +33,21 @@ pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &m
         if takes_few(a.rows(), &b) && a.has_contiguous_rows() {
             // SAFETY: the feature was asked for, the shapes were checked.
             return unsafe { few::product_f32(a, b, onto, c) };
+        }
+        if is_low_rank(&a, &b) {
+            let (rows, stride) = (a.rows(), k + GAP);
+            let mut turned = vec![0.0; rows * stride];
+            for (p, column) in a.data().chunks(a.col_stride()).take(k).enumerate() {
+                for (row, value) in column[..rows].iter().enumerate() {
+                    turned[row * stride + p] = *value;
+                }
+            }
+            let a = Matrix::with_stride(&turned, rows, k, stride);
+            // SAFETY: the feature was asked for, the shapes were checked.
+            return unsafe { few::product_f32(a, b, onto, c) };
+        }
+        if b.cols() <= thin::COLUMNS && a.has_contiguous_rows() {
+            return thin::product(a, b, onto, c);
         }
         // SAFETY: the feature was asked for, the shapes were checked.
         unsafe {
@@ -99,6 +114,18 @@ fn is_empty<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
 /// Whether reading the weight is all the work.
 fn is_few<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
     a.rows() <= gemv::ROWS && a.has_contiguous_rows() && !is_empty(a, b)
+}
+
+/// What keeps rows of as many values as a page has out of one set of the cache.
+#[cfg(target_arch = "x86_64")]
+const GAP: usize = 16;
+
+/// Whether it is the gradient of a low rank's factor: few rows, which lie as columns, by many; packing those
+/// would cost more than turning the few.
+#[cfg(target_arch = "x86_64")]
+fn is_low_rank(a: &Matrix<'_, f32>, b: &Matrix<'_, f32>) -> bool {
+    let is_turned = !a.has_contiguous_rows() && b.has_contiguous_rows();
+    is_turned && a.rows() <= 4 * few::ROWS && a.rows() < a.cols()
 }
 
 /// Whether copying the weight would be most of the work.

@@ -26,6 +26,9 @@ pub(super) const ROWS: usize = 8;
 /// Most columns of a task.
 const COLUMNS: usize = 768;
 
+/// The same where rows are more than a tile has: the sums of all of them wait in the first-level cache.
+const COLUMNS_OF_MANY: usize = 256;
+
 /// Words of the weight that are on their way while as many are read: half of the first-level cache.
 const NEXT: usize = 6144;
 
@@ -189,7 +192,8 @@ format_of!(
     )
 );
 
-/// `c = onto + a · b` for 1 to [`ROWS`] rows; those of both sides are contiguous.
+/// `c = onto + a · b` for few rows; those of both sides are contiguous. Of more than [`ROWS`] each so many
+/// read the weight while it is near.
 ///
 /// # Safety
 /// The processor has `avx512f`; the shapes fit, and none of them is zero.
@@ -246,7 +250,12 @@ unsafe fn product<T: Sync>(
     let (rows, n) = (c.rows(), c.cols());
     let output = Output::new(onto, c);
     // Long rows read faster: no more tasks than threads where they are not too long for the cache.
-    let width = n.div_ceil(rayon::current_num_threads()).min(COLUMNS);
+    let most = if rows > ROWS {
+        COLUMNS_OF_MANY
+    } else {
+        COLUMNS
+    };
+    let width = n.div_ceil(rayon::current_num_threads()).min(most);
     let width = width.next_multiple_of(32);
     (0..n.div_ceil(width))
         .into_par_iter()
@@ -273,9 +282,9 @@ unsafe fn by_tiles<T>(
 ) {
     let depth = (NEXT / columns.len()).clamp(8, 32);
     let sums_stride = columns.len().next_multiple_of(32);
-    let mut sums = SUMS.take();
-    if sums.len() < rows * sums_stride {
-        sums.resize(rows * sums_stride, 0.0);
+    let mut room = SUMS.take();
+    if room.len() < rows * sums_stride {
+        room.resize(rows * sums_stride, 0.0);
     }
     let mut word = 0;
     while word < left.words {
@@ -283,17 +292,21 @@ unsafe fn by_tiles<T>(
         let block_ends = (word - in_block + left.depth).min(left.words);
         let words = depth.min(block_ends - word);
         let p = word * format.per_word;
-        for j in columns.clone().step_by(32) {
-            let (c, base, base_stride) = output.at(0, j, word >= left.depth);
+        let parts = columns.clone().step_by(32);
+        let parts = parts.flat_map(|j| (0..rows).step_by(ROWS).map(move |first| (j, first)));
+        for (j, first) in parts {
+            let rows = (rows - first).min(ROWS);
+            let (c, base, base_stride) = output.at(first, j, word >= left.depth);
+            let sums = first * sums_stride + j - columns.start;
             let tile = Tile {
-                a: left.at(word),
+                a: left.at(word).wrapping_add(first * left.row_stride),
                 a_stride: left.row_stride,
                 b: b.block(p, 1, j, 1).data,
                 b_stride: b.row_stride(),
                 rows: (words * format.per_word).min(k - p),
                 next: b.block(p + words * format.per_word, 1, j, 1).data,
                 columns: (columns.end - j).min(32),
-                sums: sums.as_mut_ptr().wrapping_add(j - columns.start),
+                sums: room.as_mut_ptr().wrapping_add(sums),
                 sums_stride,
                 is_first: in_block == 0,
                 is_last: word + words == block_ends,
@@ -307,5 +320,5 @@ unsafe fn by_tiles<T>(
         }
         word += words;
     }
-    SUMS.set(sums);
+    SUMS.set(room);
 }

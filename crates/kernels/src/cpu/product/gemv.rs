@@ -6,13 +6,14 @@
 //! so that neither the number of threads nor its timing changes a result.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use half::bf16;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::gemv_avx512 as avx512;
-use super::{Matrix, MatrixMut, Onto};
+use super::{Matrix, MatrixMut, Onto, Output};
 
 /// Most rows of A for which this is the way.
 pub(crate) const ROWS: usize = 4;
@@ -139,6 +140,52 @@ fn rows<T: Weight, const M: usize>(
         }
     }
     SUMS.set(sums);
+}
+
+/// Adds `a · w` to some columns of C, on this thread, with the bits of [`product`]: `a` has 1 to [`ROWS`]
+/// contiguous rows, and the columns of `w` are contiguous.
+///
+/// # Safety
+/// C has such columns and as many rows as `a`, and nobody else writes them.
+pub(in crate::cpu) unsafe fn add_few_columns(
+    a: Matrix<'_, f32>,
+    w: Matrix<'_, f32>,
+    columns: Range<usize>,
+    output: &Output,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match a.rows() {
+            1 => add_columns::<1>(a, w, columns, output),
+            2 => add_columns::<2>(a, w, columns, output),
+            3 => add_columns::<3>(a, w, columns, output),
+            4 => add_columns::<4>(a, w, columns, output),
+            m => unreachable!("{m} rows are not few"),
+        }
+    }
+}
+
+/// # Safety
+/// As [`add_few_columns`] says.
+unsafe fn add_columns<const M: usize>(
+    a: Matrix<'_, f32>,
+    w: Matrix<'_, f32>,
+    columns: Range<usize>,
+    output: &Output,
+) {
+    let (a, w): ([&[f32]; M], _) = (std::array::from_fn(|i| a.row(i)), w.transposed());
+    for first in columns.clone().step_by(COLUMNS) {
+        let mut sums = [[0.0; M]; COLUMNS];
+        let sums = &mut sums[..COLUMNS.min(columns.end - first)];
+        inner_products(&a, w, first, sums.as_flattened_mut());
+        for (j, sums) in sums.iter().enumerate() {
+            for (i, sum) in sums.iter().enumerate() {
+                let (c, _, _) = output.at(i, first + j, true);
+                // SAFETY: the caller's promise.
+                unsafe { *c += sum };
+            }
+        }
+    }
 }
 
 /// [`plain::add_rows`] by what the processor has.

@@ -27,12 +27,19 @@ mod packed;
 mod portable;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod thin;
 mod weight;
 
 pub use choose::{Onto, product_bf16, product_f32, product_packed};
 pub(crate) use gemv::ROWS as FEW_ROWS;
+pub(in crate::cpu) use gemv::add_few_columns;
 pub use left::{PackedLeft, Writer};
 pub use matrix::{Matrix, MatrixMut};
 pub(in crate::cpu) use output::Output;
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) use packed::{Operand, operand};
 pub(in crate::cpu) use portable::start;
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) use thin::Panels;
 pub use weight::{Left, Weight};

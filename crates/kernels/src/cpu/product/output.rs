@@ -30,6 +30,16 @@ impl Output {
         }
     }
 
+    /// Rows of so many values without gaps, which are overwritten.
+    pub(in crate::cpu) fn of_rows(c: *mut f32, stride: usize) -> Self {
+        Self {
+            c,
+            stride,
+            base: std::ptr::null(),
+            base_stride: 0,
+        }
+    }
+
     pub(in crate::cpu) fn stride(&self) -> usize {
         self.stride
     }

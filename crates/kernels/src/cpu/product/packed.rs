@@ -84,7 +84,7 @@ pub(super) fn bits(b: Matrix<'_, bf16>) -> Operand<u16> {
 
 /// A matrix without its lifetime and size, for the threads of one call.
 #[derive(Clone, Copy)]
-pub(super) struct Operand<T> {
+pub(in crate::cpu) struct Operand<T> {
     data: *const T,
     row_stride: usize,
     col_stride: usize,
@@ -93,7 +93,7 @@ pub(super) struct Operand<T> {
 // SAFETY: the slice behind it is only read, and outlives the call.
 unsafe impl<T: Sync> Sync for Operand<T> {}
 
-pub(super) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
+pub(in crate::cpu) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
     Operand {
         data: matrix.data().as_ptr(),
         row_stride: matrix.row_stride(),
@@ -102,6 +102,15 @@ pub(super) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
 }
 
 impl<T> Operand<T> {
+    /// Rows of so many values without gaps.
+    pub(in crate::cpu) fn of_rows(data: *const T, row_stride: usize) -> Self {
+        Self {
+            data,
+            row_stride,
+            col_stride: 1,
+        }
+    }
+
     pub(super) fn row_stride(&self) -> usize {
         self.row_stride
     }

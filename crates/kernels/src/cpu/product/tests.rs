@@ -299,3 +299,51 @@ fn few_rows_are_those_of_many() {
         }
     }
 }
+
+/// Narrow right sides, and few rows that lie as columns, have the bits that they have among others.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn narrow_sides_are_those_of_wide_ones() {
+    if !is_x86_feature_detected!("avx512f") {
+        return;
+    }
+    for (m, k) in [(9, 1), (13, 33), (100, 576), (257, 1001)] {
+        let (many, few) = (numbers(m * k, 1), numbers(k * 40, 2));
+        let before = numbers(m * 40, 4);
+        // [m, k] · [k, n], with the first of 40 columns, which lie either way.
+        let run = |n: usize, by_columns: bool| {
+            let mut c = before.clone();
+            let b = if by_columns {
+                Matrix::new(&few, 40, k).transposed()
+            } else {
+                Matrix::new(&few, k, 40)
+            };
+            let (a, b) = (Matrix::new(&many, m, k), b.some_columns(0..n));
+            let mut part = MatrixMut::with_stride(&mut c, m, n, 40);
+            product_f32(a, b, Onto::Current, &mut part);
+            c
+        };
+        // [r, k] · [k, m], with the first of 40 rows.
+        let turned = |r: usize| {
+            let mut c = before[..r * m].to_vec();
+            let a = Matrix::new(&few, k, 40).some_columns(0..r).transposed();
+            let b = Matrix::new(&many, k, m);
+            product_f32(a, b, Onto::Current, &mut MatrixMut::new(&mut c, r, m));
+            c
+        };
+        let (wide, high) = ([false, true].map(|way| run(40, way)), turned(40));
+        for some in [1, 7, 8, 16, 17, 32] {
+            for (wide, way) in wide.iter().zip([false, true]) {
+                let found = run(some, way);
+                for row in 0..m {
+                    let columns = 40 * row..40 * row + some;
+                    assert!(
+                        found[columns.clone()] == wide[columns],
+                        "{m} x {k} x {some}"
+                    );
+                }
+            }
+            assert!(turned(some) == high[..some * m], "{some} x {k} x {m}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ use super::{Matrix, MatrixMut, Onto, PackedLeft, product_bf16, product_f32, prod
 use crate::cpu::blocks::BlockMatrix;
 use crate::cpu::buffer::filled;
 use crate::cpu::int8::{self, Int8View};
+use crate::cpu::low_rank::LowRank;
 
 /// A weight as it lies in memory.
 #[derive(Clone, Copy, Debug)]
@@ -133,12 +134,36 @@ impl Weight<'_> {
             (Self::Int8(weight), Left::Loose(a)) => {
                 let shapes = ([a.rows(), a.cols()], [weight.rows(), weight.cols()]);
                 check_shapes(shapes.0, shapes.1, onto, out);
-                int8::product(a, *weight, onto, out);
+                int8::product(a, *weight, None, onto, out);
             }
             (Self::F32(_) | Self::Int8(_), Left::Packed(_)) => {
                 panic!("a packed matrix has bf16's precision")
             }
         }
+    }
+
+    /// As [`product`](Self::product), and a low rank's part with it: of a weight in eight bits while its
+    /// rows and tiles are near.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn product_with(
+        &self,
+        a: Matrix<'_, f32>,
+        mut low_rank: LowRank<'_>,
+        onto: Onto<'_>,
+        out: &mut MatrixMut<'_>,
+    ) {
+        if let Self::Int8(weight) = self
+            && let Some(beside) = low_rank.beside(a)
+        {
+            let shapes = ([a.rows(), a.cols()], [weight.rows(), weight.cols()]);
+            check_shapes(shapes.0, shapes.1, onto, out);
+            return int8::product(a, *weight, Some(&beside), onto, out);
+        }
+        low_rank.before(a);
+        self.product(a, onto, out);
+        low_rank.after(out);
     }
 
     /// `onto + a · weight`, in memory of its own.

@@ -1,0 +1,210 @@
+//! LoRA's part of a product, made beside the large one: of rows and of parts of C that are near then.
+
+use std::ops::Range;
+
+use super::product::{FEW_ROWS, Output, add_few_columns, product_f32};
+#[cfg(target_arch = "x86_64")]
+use super::product::{Operand, Panels, operand};
+use super::{Matrix, MatrixMut, Onto};
+
+/// `hidden = scaling · a · down`, and `c += hidden · up`.
+pub struct LowRank<'a> {
+    /// `[k, r]`.
+    pub down: Matrix<'a, f32>,
+    /// `[r, n]`.
+    pub up: Matrix<'a, f32>,
+    /// What the rows of `hidden` are multiplied by.
+    pub scaling: f32,
+    /// `[m, r]`, to be written.
+    pub hidden: &'a mut [f32],
+}
+
+impl<'a> LowRank<'a> {
+    fn rank(&self) -> usize {
+        self.down.cols()
+    }
+
+    /// All rows of `hidden`.
+    pub fn before(&mut self, a: Matrix<'_, f32>) {
+        let mut hidden = MatrixMut::new(self.hidden, a.rows(), self.rank());
+        product_f32(a, self.down, Onto::Zero, &mut hidden);
+        scale(self.hidden, self.scaling);
+    }
+
+    /// All of C, after [`before`](Self::before).
+    pub fn after(&self, c: &mut MatrixMut<'_>) {
+        let hidden = Matrix::new(self.hidden, c.rows(), self.rank());
+        product_f32(hidden, self.up, Onto::Current, c);
+    }
+
+    /// In a form whose parts can be made one by one, if there is one; the bits are the same.
+    pub(super) fn beside<'b>(&'b mut self, a: Matrix<'b, f32>) -> Option<Beside<'b>> {
+        let rank = self.rank();
+        let is_empty = [a.rows(), a.cols(), rank, self.up.cols()].contains(&0);
+        if is_empty || !a.has_contiguous_rows() {
+            return None;
+        }
+        let way = if a.rows() <= FEW_ROWS {
+            let has_columns = !self.up.has_contiguous_rows();
+            has_columns.then_some(Way::Few(self.down, self.up))
+        } else {
+            Way::in_panels(self.down, self.up)
+        };
+        Some(Beside {
+            way: way?,
+            a,
+            hidden: self.hidden.as_mut_ptr(),
+            rank,
+            scaling: self.scaling,
+        })
+    }
+}
+
+fn scale(hidden: &mut [f32], scaling: f32) {
+    hidden.iter_mut().for_each(|value| *value *= scaling);
+}
+
+/// A [`LowRank`] whose parts are made while others are.
+pub(super) struct Beside<'a> {
+    way: Way<'a>,
+    a: Matrix<'a, f32>,
+    /// `[m, rank]`.
+    hidden: *mut f32,
+    rank: usize,
+    scaling: f32,
+}
+
+enum Way<'a> {
+    /// Of few rows.
+    Few(Matrix<'a, f32>, Matrix<'a, f32>),
+    #[cfg(target_arch = "x86_64")]
+    Panels(Panels, Panels),
+}
+
+impl Way<'_> {
+    #[cfg(target_arch = "x86_64")]
+    fn in_panels(down: Matrix<'_, f32>, up: Matrix<'_, f32>) -> Option<Self> {
+        Panels::are_available().then(|| Self::Panels(Panels::new(down), Panels::new(up)))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn in_panels(_: Matrix<'_, f32>, _: Matrix<'_, f32>) -> Option<Self> {
+        None
+    }
+}
+
+// SAFETY: threads write rows of `hidden` of their own, by the promises that its methods ask for.
+unsafe impl Sync for Beside<'_> {}
+
+impl Beside<'_> {
+    /// Makes some rows of `hidden`: of few rows all of them.
+    ///
+    /// # Safety
+    /// There are such rows, and no other thread writes or reads them.
+    pub(super) unsafe fn rows(&self, rows: Range<usize>) {
+        let (rank, count) = (self.rank, rows.len());
+        let first = self.hidden.wrapping_add(rows.start * rank);
+        match &self.way {
+            Way::Few(down, _) => {
+                // SAFETY: the caller's promise.
+                let hidden = unsafe { std::slice::from_raw_parts_mut(first, count * rank) };
+                let mut hidden = MatrixMut::new(hidden, count, rank);
+                product_f32(self.a.some_rows(rows), *down, Onto::Zero, &mut hidden);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Way::Panels(down, _) => {
+                let output = Output::of_rows(self.hidden, rank);
+                // SAFETY: the caller's promise; the shapes fit.
+                unsafe { down.times(&operand(self.a), rows, 0..rank, &output, false) };
+            }
+        }
+        // SAFETY: the caller's promise; they were written above.
+        scale(
+            unsafe { std::slice::from_raw_parts_mut(first, count * rank) },
+            self.scaling,
+        );
+    }
+
+    /// Adds some rows and columns to C, of which the first column is a multiple of 32: of few rows all of
+    /// them.
+    ///
+    /// # Safety
+    /// There is such a part of C, its rows were [made](Self::rows), and no other thread writes it.
+    pub(super) unsafe fn part(&self, rows: Range<usize>, columns: Range<usize>, output: &Output) {
+        let (rank, count) = (self.rank, self.a.rows());
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.way {
+                Way::Few(_, up) => {
+                    let hidden = std::slice::from_raw_parts(self.hidden, count * rank);
+                    add_few_columns(Matrix::new(hidden, count, rank), *up, columns, output);
+                }
+                #[cfg(target_arch = "x86_64")]
+                Way::Panels(_, up) => {
+                    let hidden = Operand::of_rows(self.hidden, rank);
+                    up.times(&hidden, rows, columns, output, true);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Int8Matrix, Weight};
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        let number = |at: usize| ((at + seed) * 7919 % 1009) as f32 / 504.5 - 1.0;
+        (0..count).map(number).collect()
+    }
+
+    /// Beside the product it has the bits that it has before and after it, whichever way its factors lie.
+    #[test]
+    fn is_the_same_beside_the_product() {
+        for (m, k, n) in [
+            (1, 130, 70),
+            (4, 64, 200),
+            (5, 33, 31),
+            (70, 700, 129),
+            (600, 20, 65),
+        ] {
+            let weight = numbers(k * n, 1);
+            let weight = Int8Matrix::quantize(Matrix::new(&weight, k, n));
+            let (a, bias) = (numbers(m * k, 2), numbers(n, 3));
+            let a = Matrix::new(&a, m, k);
+            for rank in [1, 8, 16, 40] {
+                let (down, up) = (numbers(k * rank, 4), numbers(rank * n, 5));
+                let by_rows = (Matrix::new(&down, k, rank), Matrix::new(&up, rank, n));
+                let by_columns = (Matrix::new(&down, rank, k), Matrix::new(&up, n, rank));
+                let by_columns = (by_columns.0.transposed(), by_columns.1.transposed());
+                for (down, up) in [by_rows, by_columns] {
+                    for onto in [Onto::Zero, Onto::Row(&bias), Onto::Current] {
+                        let run = |is_beside: bool| {
+                            let (mut hidden, mut c) = (vec![0.0; m * rank], numbers(m * n, 6));
+                            let mut low_rank = LowRank {
+                                down,
+                                up,
+                                scaling: 1.5,
+                                hidden: &mut hidden,
+                            };
+                            let (weight, c_view) = (
+                                Weight::Int8(weight.view()),
+                                &mut MatrixMut::new(&mut c, m, n),
+                            );
+                            if is_beside {
+                                weight.product_with(a, low_rank, onto, c_view);
+                            } else {
+                                low_rank.before(a);
+                                weight.product(a, onto, c_view);
+                                low_rank.after(c_view);
+                            }
+                            (hidden, c)
+                        };
+                        assert!(run(true) == run(false), "{m} x {k} x {n}, rank {rank}");
+                    }
+                }
+            }
+        }
+    }
+}
