@@ -66,7 +66,9 @@ fn main() {
         ActivationKind::GeluTanh,
         ActivationKind::ReluSquared,
     ] {
-        run(&format!("{kind:?}"), &|| activate(on_tape(&gate), kind));
+        run(&format!("{kind:?}"), &|| {
+            activate(on_tape(&gate), kind, DType::F32)
+        });
         run(&format!("{kind:?}, gated"), &|| {
             glu(on_tape(&gate), on_tape(&up), kind, DType::F32)
         });

@@ -7,7 +7,7 @@
 
 mod pairs;
 
-use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
+use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor};
 use burn_peft_kernels::{
     ActivationKind, AttentionOptions, Lora, Span, Texts, attend_cached, attention,
 };
@@ -84,7 +84,7 @@ fn main() {
     });
     let wide = random([TOKENS, 4 * D]);
     run("GELU", 9, &|| {
-        activate(on_tape(&wide), ActivationKind::GeluTanh)
+        activate(on_tape(&wide), ActivationKind::GeluTanh, DType::F32)
             .sum()
             .backward();
     });

@@ -73,7 +73,7 @@ fn every_activation() {
     check("ln2", normed.to_data());
     let hidden = block.mlp.c_fc.forward(normed);
     check("fc", hidden.to_data());
-    let hidden = block.mlp.act.forward(hidden);
+    let hidden = block.mlp.act.forward(hidden, burn::tensor::DType::F32);
     check("gelu", hidden.to_data());
     let hidden = block.mlp.c_proj.forward(hidden);
     check("mlp", hidden.to_data());

@@ -7,17 +7,19 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor, activation};
 
 use crate::cpu::ActivationKind;
 use crate::cpu::activation as cpu;
 use crate::flex::{contiguous, takes, tensor_of, values};
+use crate::kept::Kept;
 use crate::remade::{Remade, can_remake};
 
 /// The function of every value, `[tokens, d]`.
 ///
-/// The specialised body keeps its input only.
-pub fn activate(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
+/// The specialised body keeps its input only, in 32 bits or, where products round to bf16 what comes `next`,
+/// in bf16 too.
+pub fn activate(x: Tensor<2>, kind: ActivationKind, next: DType) -> Tensor<2> {
     #[cfg(feature = "gpu")]
     if crate::gpu::takes(&x) {
         return crate::gpu::activate(x, kind);
@@ -25,7 +27,12 @@ pub fn activate(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
     if !takes(&x) {
         return plain(x, kind);
     }
-    Tensor::from_dispatch(Dispatch::activation_kernel(x.into_dispatch(), kind))
+    let is_narrow = next == DType::BF16;
+    Tensor::from_dispatch(Dispatch::activation_kernel(
+        x.into_dispatch(),
+        kind,
+        is_narrow,
+    ))
 }
 
 pub(crate) fn plain(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
@@ -40,11 +47,15 @@ pub(crate) fn plain(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
 
 #[backend_extension(Flex, Autodiff)]
 trait ActivationKernel: Backend {
-    fn activation_kernel(x: FloatTensor<Self>, kind: ActivationKind) -> FloatTensor<Self>;
+    fn activation_kernel(
+        x: FloatTensor<Self>,
+        kind: ActivationKind,
+        keeps_narrow: bool,
+    ) -> FloatTensor<Self>;
 }
 
 impl ActivationKernel for Flex {
-    fn activation_kernel(x: FloatTensor<Self>, kind: ActivationKind) -> FloatTensor<Self> {
+    fn activation_kernel(x: FloatTensor<Self>, kind: ActivationKind, _: bool) -> FloatTensor<Self> {
         let [rows, d] = x.shape().dims();
         let x = contiguous(x);
         tensor_of(cpu::activate(kind, values(&x)), [rows, d])
@@ -52,7 +63,11 @@ impl ActivationKernel for Flex {
 }
 
 impl<C: CheckpointStrategy> ActivationKernel for Autodiff<Flex, C> {
-    fn activation_kernel(x: FloatTensor<Self>, kind: ActivationKind) -> FloatTensor<Self> {
+    fn activation_kernel(
+        x: FloatTensor<Self>,
+        kind: ActivationKind,
+        keeps_narrow: bool,
+    ) -> FloatTensor<Self> {
         match ActivationBackward
             .prepare::<C>([x.node()])
             .compute_bound()
@@ -60,18 +75,21 @@ impl<C: CheckpointStrategy> ActivationKernel for Autodiff<Flex, C> {
         {
             OpsKind::Tracked(prepared) => {
                 let x = contiguous(x.into_primitive());
-                let output = Flex::activation_kernel(x.clone(), kind);
+                let output = Flex::activation_kernel(x.clone(), kind, keeps_narrow);
+                let x = Kept::new(x, keeps_narrow);
                 let again = Remade::new({
                     let x = x.clone();
-                    move || cpu::activate(kind, values(&x))
+                    move || cpu::activate(kind, &x.wide())
                 });
                 let output = prepared.finish((x, kind, again.clone()), output);
                 can_remake::<C>(&output, &again);
                 output
             }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(Flex::activation_kernel(x.into_primitive(), kind))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(Flex::activation_kernel(
+                x.into_primitive(),
+                kind,
+                keeps_narrow,
+            )),
         }
     }
 }
@@ -81,15 +99,15 @@ struct ActivationBackward;
 
 impl Backward<Flex, 1> for ActivationBackward {
     /// `x`, the kind, and what makes the output again.
-    type State = (FloatTensor<Flex>, ActivationKind, Arc<Remade>);
+    type State = (Kept, ActivationKind, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_x] = ops.parents;
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         if let Some(node) = of_x {
             let (x, kind, _) = ops.state;
-            let [rows, d] = x.shape().dims();
-            let gradient = cpu::activate_backward(kind, values(&x), values(&grad));
+            let [rows, d] = grad.shape().dims();
+            let gradient = cpu::activate_backward(kind, &x.wide(), values(&grad));
             grads.register::<Flex>(node.id, tensor_of(gradient, [rows, d]));
         }
     }
@@ -98,7 +116,7 @@ impl Backward<Flex, 1> for ActivationBackward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{ACTIVATIONS, assert_same_gradients, away_from_zero};
+    use crate::testing::{ACTIVATIONS, assert_same_gradients, away_from_zero, random};
 
     #[test]
     fn equals_the_plain_body() {
@@ -106,10 +124,27 @@ mod tests {
             for shape in [[1, 1], [3, 7], [33, 129], [70, 300]] {
                 assert_same_gradients(
                     &[away_from_zero(shape)],
-                    |[x]| activate(x, kind),
+                    |[x]| activate(x, kind, DType::F32),
                     |[x]| plain(x, kind),
                 );
             }
+        }
+    }
+
+    /// What is kept in bf16 changes the gradient by no more than its rounding, and the output not at all.
+    #[test]
+    fn keeps_its_input_in_bf16() {
+        let x = random([40, 120], 2.0).autodiff().require_grad();
+        let run = |next| {
+            let output = activate(x.clone(), ActivationKind::GeluTanh, next);
+            let gradients = output.clone().sum().backward();
+            [output.inner(), x.grad(&gradients).unwrap()]
+        };
+        let pairs = run(DType::F32).into_iter().zip(run(DType::BF16));
+        for (index, (wide, narrow)) in pairs.enumerate() {
+            let difference = (wide - narrow).abs().max().into_scalar::<f32>();
+            assert!(difference < 0.01, "{index}: {difference}");
+            assert_eq!(difference == 0.0, index == 0, "{index}");
         }
     }
 
@@ -120,7 +155,10 @@ mod tests {
         for kind in ACTIVATIONS {
             let x = Tensor::<2>::from_data([[-1e4, -200.0, 0.0, 200.0, 1e4]], &device).autodiff();
             let x = x.require_grad();
-            let (found, wanted) = (activate(x.clone(), kind), plain(x.clone(), kind));
+            let (found, wanted) = (
+                activate(x.clone(), kind, DType::F32),
+                plain(x.clone(), kind),
+            );
             let gradients = [found.clone(), wanted.clone()].map(|y| y.sum().backward());
             let [of_found, of_wanted] = gradients.map(|gradients| x.grad(&gradients).unwrap());
             for (found, wanted) in [(found.inner(), wanted.inner()), (of_found, of_wanted)] {
@@ -133,7 +171,9 @@ mod tests {
             }
             let not = Tensor::<2>::from_data([[f32::NAN]], &device);
             assert!(
-                activate(not, kind).into_scalar::<f32>().is_nan(),
+                activate(not, kind, DType::F32)
+                    .into_scalar::<f32>()
+                    .is_nan(),
                 "{kind:?}"
             );
         }

@@ -111,7 +111,7 @@ fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Ten
             let gate = gate.forward(x.clone(), None);
             glu(gate, up.forward(x, None), activation, down.weight.dtype())
         }
-        None => activate(up.forward(x, None), activation),
+        None => activate(up.forward(x, None), activation, down.weight.dtype()),
     };
     down.forward(hidden, residual)
 }

@@ -11,9 +11,9 @@ use burn::tensor::{DType, Tensor};
 
 use crate::activation;
 use crate::cpu::ActivationKind;
-use crate::cpu::glu::{self as cpu, Values};
-use crate::cpu::narrow::narrowed;
+use crate::cpu::glu as cpu;
 use crate::flex::{OnTape, Optional, contiguous, or_constant, takes, tensor_of, values};
+use crate::kept::Kept;
 use crate::remade::{Remade, can_remake};
 
 /// `activation(gate) · up`, value by value (SwiGLU and its kin, arXiv 2002.05202): all are
@@ -73,30 +73,6 @@ impl Call {
         Self {
             activation,
             keeps_narrow: next == DType::BF16,
-        }
-    }
-}
-
-/// An input as it is kept.
-#[derive(Clone, Debug)]
-enum Kept {
-    Wide(FloatTensor<Flex>),
-    Narrow(Arc<Vec<u16>>),
-}
-
-impl Kept {
-    fn new(tensor: FloatTensor<Flex>, narrow: bool) -> Self {
-        let tensor = contiguous(tensor);
-        match narrow {
-            true => Self::Narrow(Arc::new(narrowed(values(&tensor)))),
-            false => Self::Wide(tensor),
-        }
-    }
-
-    fn values(&self) -> Values<'_> {
-        match self {
-            Self::Wide(tensor) => Values::Wide(values(tensor)),
-            Self::Narrow(bits) => Values::Narrow(bits),
         }
     }
 }

@@ -30,6 +30,7 @@ mod glu;
 mod gpu;
 mod head_weight;
 mod int8_weight;
+mod kept;
 mod layer_norm;
 mod linear;
 mod product;

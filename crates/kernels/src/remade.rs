@@ -98,7 +98,7 @@ mod tests {
         [
             layer_norm(x.clone(), weight.clone(), None, 1e-5),
             rms_norm(x.clone(), weight, 1e-5, 1.0),
-            activate(x.clone(), GeluTanh),
+            activate(x.clone(), GeluTanh, DType::F32),
             glu(x, y, Silu, DType::F32),
         ]
     }

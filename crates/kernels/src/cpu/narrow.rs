@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::buffer::vectorised;
+use super::buffer::{filled, for_rows, vectorised};
 
 /// Values that a thread rounds at a time.
 const PIECE: usize = 1 << 15;
@@ -34,6 +34,15 @@ pub fn narrowed(values: &[f32]) -> Vec<u16> {
         .zip(values.par_chunks(PIECE))
         .for_each(|(out, values)| round(values, out));
     out
+}
+
+/// The values of these bits of bf16.
+pub fn widened(bits: &[u16]) -> Vec<f32> {
+    filled(bits.len(), |out| {
+        for_rows(out, 1, |first, out| {
+            widen(&bits[first..first + out.len()], out);
+        });
+    })
 }
 
 #[cfg(test)]

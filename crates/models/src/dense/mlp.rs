@@ -105,7 +105,7 @@ impl Mlp {
     fn inner(&self, input: Tensor<2>) -> Tensor<2> {
         let activation = self.switches.activation;
         let kind = activation.kind();
-        let next = self.down.base_layer.stored_weight().dtype();
+        let next = self.down.input_dtype();
         if let Some(gate_up) = &self.gate_up {
             return packed_glu(gate_up.forward(input), kind, next);
         }
@@ -114,7 +114,7 @@ impl Mlp {
         match (&self.gate, &self.learnt) {
             (Some(gate), _) => glu(gate.forward(input.clone()), up(input), kind, next),
             (None, Some(learnt)) => learnt.forward(up(input)),
-            (None, None) => activation.forward(up(input)),
+            (None, None) => activation.forward(up(input), next),
         }
     }
 }

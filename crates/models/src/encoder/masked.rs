@@ -2,7 +2,7 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use burn_peft::{
     Adaptable, AnyParam, BaseLayer, LayerKind, LayerNorm, LoraAdapter, Path, Slot, Tree,
 };
@@ -82,7 +82,9 @@ impl MaskedHead {
 
     /// The input of the output layer, `[rows, d]`, for hidden states of this shape.
     pub fn forward(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let hidden = self.activation.forward(self.dense.forward(hidden));
+        let hidden = self
+            .activation
+            .forward(self.dense.forward(hidden), DType::F32);
         self.norm.forward(hidden)
     }
 

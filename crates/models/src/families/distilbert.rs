@@ -404,7 +404,9 @@ impl FFN {
                 if let Some(network) = self.in_one(&input) {
                     return feed_forward(input, network, residual);
                 }
-                let inner = self.activation.forward(self.lin1.forward(input));
+                let inner = self
+                    .activation
+                    .forward(self.lin1.forward(input), self.lin2.input_dtype());
                 project_onto(&self.lin2, inner, &self.dropout, residual)
             })
     }

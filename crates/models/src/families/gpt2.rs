@@ -382,7 +382,9 @@ impl GPT2MLP {
                 if let Some(network) = self.in_one(&input) {
                     return feed_forward(input, network, residual);
                 }
-                let hidden = self.act.forward(self.c_fc.forward(input));
+                let hidden = self
+                    .act
+                    .forward(self.c_fc.forward(input), self.c_proj.input_dtype());
                 project_onto(&self.c_proj, hidden, &self.dropout, residual)
             })
     }

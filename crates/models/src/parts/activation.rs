@@ -1,6 +1,6 @@
 //! What lies between the layers of a feed-forward network.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn_peft::Tree;
 use burn_peft_kernels::{ActivationKind, activate};
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,9 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The function of every value.
-    pub fn forward(self, hidden: Tensor<2>) -> Tensor<2> {
-        activate(hidden, self.kind())
+    /// The function of every value; see [`activate`] for the type of what comes `next`.
+    pub fn forward(self, hidden: Tensor<2>, next: DType) -> Tensor<2> {
+        activate(hidden, self.kind(), next)
     }
 
     /// What it computes.

@@ -214,8 +214,9 @@ impl BertLayer {
             Some(network) => feed_forward(hidden.clone(), network, Some(hidden)),
             None => {
                 let inner = self.intermediate.dense.forward(hidden.clone());
-                let inner = self.intermediate.intermediate_act_fn.forward(inner);
                 let BertOutput { dense, dropout, .. } = &self.output;
+                let next = dense.input_dtype();
+                let inner = self.intermediate.intermediate_act_fn.forward(inner, next);
                 project_onto(dense, inner, dropout, Some(hidden))
             }
         };

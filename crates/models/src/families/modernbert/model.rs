@@ -253,7 +253,7 @@ impl ModernBertMLP {
                 if let Some(network) = self.in_one(&input) {
                     return feed_forward(input, network, residual);
                 }
-                let next = self.wo.base_layer.stored_weight().dtype();
+                let next = self.wo.input_dtype();
                 let inner = packed_glu(self.wi.forward(input), self.act.kind(), next);
                 self.wo
                     .forward_onto(apply_dropout(&self.drop, inner), residual)

@@ -2,7 +2,7 @@
 //! part of it.
 
 use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn_peft_kernels::HeadWeight;
 
 use super::LoraAdapter;
@@ -52,6 +52,16 @@ impl<M: BaseLayer> LoraAdapter<M> {
         match self.kept_of(layer) {
             Some(_) => Slot::weight(self),
             None => layer.stored_weight(),
+        }
+    }
+
+    /// The type that products with the weight take their input in, or one as exact as what they round
+    /// it to: bf16 for a weight in eight bits.
+    pub fn input_dtype(&self) -> DType {
+        let layer = self.acting_layer();
+        match self.kept_of(layer) {
+            Some(Kept::Int8(_)) => DType::BF16,
+            _ => layer.stored_weight().dtype(),
         }
     }
 
