@@ -82,10 +82,12 @@ impl Int8Matrix {
             round_columns(&columns, &factors[col..], &mut square, &mut scales);
             (square, scales)
         });
-        let (squares, scales) = squares.unzip();
+        // Written where they stay: a list of parts would be there twice for a while.
+        let mut into = (Vec::new(), Vec::new());
+        squares.unzip_into_vecs(&mut into.0, &mut into.1);
         Self {
-            squares,
-            scales,
+            squares: into.0,
+            scales: into.1,
             factors,
             rows,
             cols,
