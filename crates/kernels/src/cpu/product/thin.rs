@@ -3,6 +3,9 @@
 //!
 //! Sums are cut along k as those of the packed product are, and so have the same bits.
 
+// A loop over a constant range of indices leaves its arrays in registers; iterators do not.
+#![expect(clippy::needless_range_loop)]
+
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -43,7 +46,6 @@ struct Tile {
 #[target_feature(enable = "avx512f")]
 unsafe fn run<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     let rows: [*const f32; ROWS] = std::array::from_fn(|i| tile.a.wrapping_add(i * tile.a_stride));
-    // Loops over constant ranges leave it in registers; iterators do not.
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
     // SAFETY: the caller's promise.
     unsafe {
