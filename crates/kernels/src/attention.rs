@@ -58,6 +58,10 @@ pub fn attention(
     } else {
         0.0
     };
+    #[cfg(feature = "gpu")]
+    if crate::gpu::attention::takes(&qkv, &options, texts.block_count(rows(&qkv, texts))) {
+        return on_gpu(qkv, texts, options, dropout);
+    }
     if !qkv.tensors().iter().all(takes) {
         return plain(qkv, texts, options, dropout);
     }
@@ -80,6 +84,25 @@ pub fn attention(
     unseeing.put(Tensor::from_dispatch(output))
 }
 
+/// The rows that texts lie in: tokens, or copies of shared ones.
+#[cfg(feature = "gpu")]
+fn rows(qkv: &Qkv, texts: &Texts) -> usize {
+    texts.shared().map_or(qkv.tokens(), |shared| shared.rows())
+}
+
+#[cfg(feature = "gpu")]
+fn on_gpu(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
+    let device = qkv.queries().device();
+    let dropout = match dropout > 0.0 {
+        true => dropout::new(dropout, draw_seed(&device)),
+        false => None,
+    };
+    let blocks = texts.blocks(rows(&qkv, texts), &device);
+    plain::by_rows(qkv, texts, options, |qkv| {
+        crate::gpu::attention::attention(qkv, blocks, options, dropout)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +114,11 @@ mod tests {
             queries,
             keys,
         }
+    }
+
+    /// Texts of these spans, which no device has seen: what they keep is where it was made.
+    fn anew(spans: &[Span]) -> Texts {
+        Texts::new(spans.to_vec())
     }
 
     #[test]
@@ -107,10 +135,10 @@ mod tests {
             ..own
         };
         // Texts side by side, gaps, and padding that attends to its text.
-        let mixed = Texts::new(vec![span(0, 7, 7), span(9, 130, 121), span(139, 1, 1)]);
-        let alike = Texts::new(vec![span(0, 29, 29), span(29, 29, 29)]);
+        let mixed = [span(0, 7, 7), span(9, 130, 121), span(139, 1, 1)];
+        let alike = [span(0, 29, 29), span(29, 29, 29)];
         let cases = [
-            (&mixed, 145, grouped),
+            (&mixed[..], 145, grouped),
             (&mixed, 145, own),
             (&alike, 58, grouped),
             (&mixed, 145, of_all(Some(5), None)),
@@ -120,22 +148,65 @@ mod tests {
         ];
         let both =
             cases.map(|(texts, tokens, options)| (texts, tokens, options.with_causal(false)));
-        for (texts, tokens, options) in cases.into_iter().chain(both) {
-            let widths = options.widths();
-            let packed = random([tokens, widths.iter().sum()], 1.0);
-            let apart = widths.map(|width| random([tokens, width], 1.0));
-            for dropout in [0.0, 0.3] {
-                // Of the same seed, the same weights are dropped.
-                let ours =
-                    |qkv: Qkv| crate::with_seed(5, || attention(qkv, texts, options, dropout));
-                let other = |qkv: Qkv| crate::with_seed(5, || plain(qkv, texts, options, dropout));
-                assert_same_gradients(
-                    std::slice::from_ref(&packed),
-                    |[qkv]| ours(qkv.into()),
-                    |[qkv]| other(qkv.into()),
-                );
-                assert_same_gradients(&apart, |qkv| ours(qkv.into()), |qkv| other(qkv.into()));
-            }
+        for (spans, tokens, options) in cases.into_iter().chain(both) {
+            compare(spans, tokens, options);
+        }
+    }
+
+    /// With dropout and without, packed and apart.
+    fn compare(spans: &[Span], tokens: usize, options: AttentionOptions) {
+        let widths = options.widths();
+        let packed = random([tokens, widths.iter().sum()], 1.0);
+        let apart = widths.map(|width| random([tokens, width], 1.0));
+        for dropout in [0.0, 0.3] {
+            // Of the same seed, the same weights are dropped.
+            let ours =
+                |qkv: Qkv| crate::with_seed(5, || attention(qkv, &anew(spans), options, dropout));
+            let other =
+                |qkv: Qkv| crate::with_seed(5, || plain(qkv, &anew(spans), options, dropout));
+            assert_same_gradients(
+                std::slice::from_ref(&packed),
+                |[qkv]| ours(qkv.into()),
+                |[qkv]| other(qkv.into()),
+            );
+            assert_same_gradients(&apart, |qkv| ours(qkv.into()), |qkv| other(qkv.into()));
+        }
+    }
+
+    #[cfg(feature = "wgpu")]
+    mod on_a_gpu {
+        use super::*;
+        use crate::testing::on_gpu;
+
+        #[test]
+        fn equals_the_plain_body() {
+            on_gpu(super::equals_the_plain_body);
+        }
+
+        /// Heads of less than one part, of a part and a bit, and of several.
+        #[test]
+        fn heads_have_any_width() {
+            on_gpu(|| {
+                for width in [5, 40, 64, 80, 200] {
+                    let options = AttentionOptions::new(2, 1, width);
+                    compare(&[span(1, 40, 37), span(41, 3, 3)], 45, options);
+                }
+            });
+        }
+
+        #[test]
+        fn who_sees_no_key_gets_the_mean_of_all_values() {
+            on_gpu(super::who_sees_no_key_gets_the_mean_of_all_values);
+        }
+
+        #[test]
+        fn shared_tokens_count_for_every_text() {
+            on_gpu(super::shared_tokens_count_for_every_text);
+        }
+
+        #[test]
+        fn views_are_read_where_they_lie() {
+            on_gpu(super::views_are_read_where_they_lie);
         }
     }
 
@@ -197,19 +268,15 @@ mod tests {
             ..base
         };
         // A beginning of 130 tokens for two texts, then one of 3, and a token of no text.
-        let shared = Texts::sharing(
-            &[
+        let shared = || {
+            let texts = [
                 vec![0..130, 130..137],
                 vec![0..130, 137..157],
                 vec![157..158, 158..160],
-            ],
-            161,
-        );
-        let alone = Texts::new(vec![
-            span(0, 137, 137),
-            span(137, 150, 150),
-            span(287, 3, 3),
-        ]);
+            ];
+            Texts::sharing(&texts, 161)
+        };
+        let alone = || anew(&[span(0, 137, 137), span(137, 150, 150), span(287, 3, 3)]);
         for options in [base, capped] {
             let apart = options.widths().map(|width| random([161, width], 1.0));
             let of_copies = |qkv: [Tensor<2>; 3]| {
@@ -219,7 +286,7 @@ mod tests {
                     Tensor::cat(pieces.collect(), 0)
                 };
                 let qkv = qkv.map(|x| rows(x, &[[0, 137], [0, 130], [137, 160]]));
-                let output = plain(qkv.into(), &alone, options, 0.0);
+                let output = plain(qkv.into(), &alone(), options, 0.0);
                 let width = output.dims()[1];
                 let nothing = Tensor::zeros([1, width], (&output.device(), output.dtype()));
                 let own = rows(output, &[[0, 137], [267, 290]]);
@@ -227,18 +294,18 @@ mod tests {
             };
             assert_same_gradients(
                 &apart,
-                |qkv| attention(qkv, &shared, options, 0.0),
+                |qkv| attention(qkv, &shared(), options, 0.0),
                 of_copies,
             );
             assert_same_gradients(
                 &apart,
-                |qkv| plain(qkv.into(), &shared, options, 0.0),
+                |qkv| plain(qkv.into(), &shared(), options, 0.0),
                 of_copies,
             );
             let packed = Tensor::cat(apart.to_vec(), 1);
             assert_same_gradients(
                 std::slice::from_ref(&packed),
-                |[qkv]| attention(qkv, &shared, options, 0.0),
+                |[qkv]| attention(qkv, &shared(), options, 0.0),
                 |[qkv]| of_copies(Qkv::from(qkv).parts(&options)),
             );
         }

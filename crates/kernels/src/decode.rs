@@ -10,12 +10,47 @@ use crate::cpu::attention::{Cache, Columns, decode};
 use crate::cpu::buffer::filled;
 use crate::flex::{contiguous, takes, tensor_of, values};
 
+/// The first key that each row of a batch sees: what stands before it is padding.
+#[derive(Clone, Debug)]
+pub struct FirstKeys {
+    rows: Vec<usize>,
+    /// Where the body for GPUs reads them: put there once for all layers.
+    #[cfg(feature = "gpu")]
+    on_device: std::sync::OnceLock<Tensor<1, burn::tensor::Int>>,
+}
+
+impl From<Vec<usize>> for FirstKeys {
+    fn from(rows: Vec<usize>) -> Self {
+        Self {
+            rows,
+            #[cfg(feature = "gpu")]
+            on_device: std::sync::OnceLock::new(),
+        }
+    }
+}
+
+impl FirstKeys {
+    /// Those of the rows.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    #[cfg(feature = "gpu")]
+    fn on(&self, device: &burn::tensor::Device) -> Tensor<1, burn::tensor::Int> {
+        let made = || {
+            let rows: Vec<i32> = self.rows.iter().map(|&row| row as i32).collect();
+            Tensor::from_data(rows.as_slice(), (device, burn::tensor::DType::I32))
+        };
+        self.on_device.get_or_init(made).clone()
+    }
+}
+
 /// What each row's new token makes of the keys and values `[batch, kv_heads, positions,
 /// head_dim]`, its own the last of them: `[batch, heads · head_dim]`. `query` holds the queries in
 /// its first `heads · head_dim` columns, `[batch, …]`. The positions before `first`, one for each
 /// row, are padding. Only for tensors that record no gradients.
 ///
-/// The specialised body reads keys and values where they lie in a larger buffer.
+/// The specialised bodies read keys and values where they lie in a larger buffer.
 ///
 /// # Panics
 /// If `first` leaves a row nothing, or has another number of rows.
@@ -23,20 +58,28 @@ pub fn attend_cached(
     query: Tensor<2>,
     keys: Tensor<4>,
     values: Tensor<4>,
-    first: Option<&[usize]>,
+    first: Option<&FirstKeys>,
     options: AttentionOptions,
 ) -> Tensor<2> {
     let [batch, _, positions, _] = keys.dims();
+    if let Some(first) = first {
+        let first = first.rows();
+        assert_eq!(first.len(), batch, "a first position for each row");
+        assert!(
+            first.iter().all(|&first| first < positions),
+            "{first:?} of {positions}"
+        );
+    }
+    #[cfg(feature = "gpu")]
+    if crate::gpu::attention::takes_cache(&query, &keys, &values, &options) {
+        let first = first.map(|first| first.on(&query.device()));
+        return crate::gpu::attention::attend_cached(query, keys, values, first, options);
+    }
     let within = positions - options.window.unwrap_or(positions).min(positions);
     let first: Vec<_> = match first {
-        Some(first) => first.iter().map(|&first| first.max(within)).collect(),
+        Some(first) => first.rows.iter().map(|&first| first.max(within)).collect(),
         None => vec![within; batch],
     };
-    assert_eq!(first.len(), batch, "a first position for each row");
-    assert!(
-        first.iter().all(|&first| first < positions),
-        "{first:?} of {positions}"
-    );
     if query.is_autodiff() || !(takes(&query) && takes(&keys) && takes(&values)) {
         return plain(query, keys, values, &first, options);
     }
@@ -141,10 +184,11 @@ impl DecodeKernel for Flex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::device;
     use burn::tensor::{Device, Distribution};
 
     const BATCH: usize = 3;
-    const CAPACITY: usize = 40;
+    const CAPACITY: usize = 150;
 
     /// One after the other, in 64 bits.
     fn loops(
@@ -182,11 +226,18 @@ mod tests {
 
     #[test]
     fn both_bodies_equal_plain_loops() {
+        let heads = [(4, 2, 16), (3, 1, 23), (2, 2, 96)];
+        equal_plain_loops(&heads, true);
+    }
+
+    /// The specialised body, and the plain one too.
+    fn equal_plain_loops(heads: &[(usize, usize, usize)], plain_too: bool) {
         let random = |dims: [usize; 4]| {
-            Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &Device::flex())
+            let drawn = Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &Device::flex());
+            Tensor::from_data(drawn.into_data(), &device())
         };
         let host = |tensor: &Tensor<4>| tensor.clone().try_into_vec_as::<f32>().unwrap();
-        for (heads, kv_heads, head_dim) in [(4, 2, 16), (3, 1, 23), (2, 2, 96)] {
+        for &(heads, kv_heads, head_dim) in heads {
             let base = AttentionOptions::new(heads, kv_heads, head_dim);
             let width: usize = base.widths().iter().sum();
             let query = random([1, 1, BATCH, width]);
@@ -218,9 +269,16 @@ mod tests {
                 let run = || {
                     let cached = |cache: &Tensor<4>| cache.clone().slice_dim(2, 0..positions);
                     let (keys, values) = (cached(&keys), cached(&values));
-                    attend_cached(query.clone(), keys, values, Some(&first), options)
+                    attend_cached(
+                        query.clone(),
+                        keys,
+                        values,
+                        Some(&first.to_vec().into()),
+                        options,
+                    )
                 };
-                for found in [run(), crate::with_plain_bodies(run)] {
+                let plain = plain_too.then(|| crate::with_plain_bodies(run));
+                for found in [run()].into_iter().chain(plain) {
                     let found = found.try_into_vec_as::<f32>().unwrap();
                     for (found, expected) in found.iter().zip(&expected) {
                         let error = (f64::from(*found) - expected).abs();
@@ -229,5 +287,11 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_plain_loops_on_a_gpu() {
+        crate::testing::on_gpu(|| equal_plain_loops(&[(3, 1, 23), (2, 2, 96)], false));
     }
 }

@@ -55,7 +55,7 @@ pub use attention::{
 pub use block_weight::BlockWeight;
 pub use cpu::int8::{BlockCounts, body_name as int8_body, take_block_counts};
 pub use cpu::{ActivationKind, BlockType, Pairing, QuantType};
-pub use decode::attend_cached;
+pub use decode::{FirstKeys, attend_cached};
 pub use dropout::{apply_dropout, dropout, dropout_probability, without_dropout};
 pub use feed_forward::{FeedForward, Projection, feed_forward};
 pub use flex::{among_threads, cpu_device, is_specialised, with_plain_bodies};

@@ -11,9 +11,21 @@ use crate::seed::{first_row, next_seed};
 
 /// [`attention`](super::attention), group after group.
 pub(super) fn plain(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
+    by_rows(qkv, texts, options, |qkv| {
+        in_rows(qkv, texts, options, dropout)
+    })
+}
+
+/// Attention by a body for texts that lie one after the other, of those that share tokens by copies.
+pub(super) fn by_rows(
+    qkv: Qkv,
+    texts: &Texts,
+    options: AttentionOptions,
+    in_rows: impl FnOnce(Qkv) -> Tensor<2>,
+) -> Tensor<2> {
     let Some(shared) = texts.shared() else {
         let unseeing = Unseeing::of(&qkv, texts, &options);
-        return unseeing.put(in_rows(qkv, texts, options, dropout));
+        return unseeing.put(in_rows(qkv));
     };
     let device = qkv.queries().device().without_autodiff();
     let indices = |of: &mut dyn Iterator<Item = usize>| {
@@ -21,12 +33,7 @@ pub(super) fn plain(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout:
         Tensor::<1, Int>::from_data(of.as_slice(), &device)
     };
     let token_of = indices(&mut shared.token_of().iter().copied());
-    let in_all = in_rows(
-        qkv.map(|tensor| tensor.select(0, token_of.clone())),
-        texts,
-        options,
-        dropout,
-    );
+    let in_all = in_rows(qkv.map(|tensor| tensor.select(0, token_of.clone())));
     // A token of no text takes a row of zeros, behind all.
     let own = |token| shared.own_row(token).unwrap_or(shared.rows());
     let own = indices(&mut (0..shared.tokens()).map(own));

@@ -4,10 +4,14 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
+#[cfg(feature = "gpu")]
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::Span;
 use super::groups::Groups;
 use super::shared::SharedTokens;
+#[cfg(feature = "gpu")]
+use crate::gpu::attention::ROWS;
 
 /// The texts of a batch, in the order of their tokens.
 #[derive(Clone, Debug)]
@@ -20,6 +24,9 @@ struct Inner {
     shared: Option<SharedTokens>,
     /// For the plain body: made once for all layers.
     groups: OnceLock<Groups>,
+    /// For the body on GPUs, too.
+    #[cfg(feature = "gpu")]
+    blocks: OnceLock<Tensor<2, Int>>,
 }
 
 impl Texts {
@@ -54,6 +61,8 @@ impl Texts {
             spans,
             shared,
             groups: OnceLock::new(),
+            #[cfg(feature = "gpu")]
+            blocks: OnceLock::new(),
         }))
     }
 
@@ -77,4 +86,48 @@ impl Texts {
         let made = || Groups::new(&self.0.spans, tokens, &device.clone().without_autodiff());
         self.0.groups.get_or_init(made)
     }
+
+    /// The blocks of rows that the body on GPUs works on, of a batch of so many tokens, or rows where they are
+    /// shared: [`gpu::attention`](crate::gpu::attention::attention) says how.
+    #[cfg(feature = "gpu")]
+    pub(super) fn blocks(&self, tokens: usize, device: &Device) -> Tensor<2, Int> {
+        let made = || {
+            let lines = blocks(&self.0.spans, tokens);
+            let data = TensorData::new(lines.concat(), [lines.len(), 4]);
+            Tensor::from_data(data, (&device.clone().without_autodiff(), DType::I32))
+        };
+        self.0.blocks.get_or_init(made).clone()
+    }
+
+    /// How many blocks there are at most.
+    #[cfg(feature = "gpu")]
+    pub(super) fn block_count(&self, tokens: usize) -> usize {
+        tokens.div_ceil(ROWS) + 2 * self.0.spans.len()
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn blocks(spans: &[Span], tokens: usize) -> Vec<[i32; 4]> {
+    let mut lines = Vec::new();
+    let mut of_rows = |start: usize, queries: usize, keys: usize| {
+        let firsts = (0..queries).step_by(ROWS);
+        lines.extend(firsts.map(|first| [start, queries, keys, first].map(|number| number as i32)));
+    };
+    let mut end = 0;
+    for span in spans {
+        assert!(
+            span.start >= end,
+            "texts overlap or are out of order at {span:?}"
+        );
+        assert!(
+            span.keys <= span.queries,
+            "more keys than queries in {span:?}"
+        );
+        of_rows(end, span.start - end, 0);
+        of_rows(span.start, span.queries, span.keys);
+        end = span.start + span.queries;
+    }
+    assert!(end <= tokens, "texts end at token {end} of {tokens}");
+    of_rows(end, tokens - end, 0);
+    lines
 }

@@ -9,7 +9,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 /// The most workgroups in a dimension (WebGPU's `maxComputeWorkgroupsPerDimension`).
-const MOST_CUBES: usize = 65_535;
+pub(crate) const MOST_CUBES: usize = 65_535;
 
 /// The most units in a workgroup (WebGPU's `maxComputeInvocationsPerWorkgroup`).
 pub(crate) const MOST_UNITS: u32 = 256;

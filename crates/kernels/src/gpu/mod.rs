@@ -7,6 +7,7 @@
 //! device has.
 
 mod activation;
+pub(crate) mod attention;
 mod curve;
 mod dropout;
 mod glu;

@@ -38,7 +38,7 @@ pub fn attend(
         None => (key, value),
     };
     if tokens == batch && mask.hidden.mask.is_none() && !records {
-        return attend_cached(queries, key, value, mask.first.as_deref(), options);
+        return attend_cached(queries, key, value, mask.first.as_ref(), options);
     }
     let [_, _, total, _] = key.dims();
     let shape = [tokens / batch, total];

@@ -1,7 +1,7 @@
 //! What each position attends to.
 
 use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_peft_kernels::{AttentionOptions, HiddenKeys, Texts, is_specialised};
+use burn_peft_kernels::{AttentionOptions, FirstKeys, HiddenKeys, Texts, is_specialised};
 
 use crate::ModelInput;
 use crate::texts::{first_keys, texts};
@@ -15,7 +15,7 @@ pub struct AttentionMask {
     pub(crate) texts: Option<Texts>,
     /// The first key of each row, in place of the mask, where a single new position attends to all
     /// from there on.
-    pub(crate) first: Option<Vec<usize>>,
+    pub(crate) first: Option<FirstKeys>,
     /// The positions of the keys, `[batch, past + seq]`, where they are not `0, 1, 2, …`.
     positions: Option<Tensor<2, Int>>,
 }
@@ -48,7 +48,7 @@ impl AttentionMask {
             && let Some(first) = first_keys(mask)
         {
             return Self {
-                first: Some(first),
+                first: Some(first.into()),
                 ..Self::nothing_hidden()
             };
         }
@@ -119,7 +119,7 @@ impl AttentionMask {
         device: &Device,
     ) -> HiddenKeys {
         let hidden = match &self.first {
-            Some(first) => &HiddenKeys::before(first, total, device),
+            Some(first) => &HiddenKeys::before(first.rows(), total, device),
             None => &self.hidden,
         };
         let Some(window) = options.window.filter(|&window| window < total) else {
