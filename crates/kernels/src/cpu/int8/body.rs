@@ -3,6 +3,8 @@
 use super::SQUARE;
 use super::left::Note;
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, Scales, Square, WideScales};
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, avxvnni};
@@ -101,6 +103,10 @@ impl Body {
         if avxvnni::is_available() {
             return &avxvnni::BODY;
         }
+        #[cfg(target_arch = "aarch64")]
+        if neon::is_available() {
+            return &neon::BODY;
+        }
         &portable::BODY
     }
 
@@ -115,6 +121,10 @@ impl Body {
         #[cfg(target_arch = "x86_64")]
         if avxvnni::is_available() {
             all.push(&avxvnni::BODY);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if neon::is_available() {
+            all.push(&neon::BODY);
         }
         all
     }

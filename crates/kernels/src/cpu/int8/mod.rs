@@ -18,6 +18,8 @@ mod avxvnni;
 mod body;
 mod left;
 mod matrix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod product;
 mod rounding;
