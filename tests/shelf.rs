@@ -405,6 +405,7 @@ fn the_schema_has_every_key_that_the_documentation_names() {
                 "rs",
                 "csv",
                 "parquet",
+                "schema",
                 "learning_rat",
             ];
             let key = key.split('.').next().unwrap();
