@@ -18,6 +18,7 @@
 //! Call one as any function on tensors: `linear(x, w, Some(b), None, None)` is `x w + b`.
 
 mod activation;
+mod adamw;
 mod attention;
 mod block_weight;
 pub mod cpu;
@@ -48,6 +49,7 @@ mod token_log_probs;
 mod vocabulary_loss;
 
 pub use activation::activate;
+pub use adamw::{AdamW, GpuTensor, Moments, Rate, norm_of_all, starts};
 pub use attention::{
     AttentionOptions, HiddenKeys, Qkv, Span, Texts, attend_masked, attention, attention_scores,
     mean_of_values,

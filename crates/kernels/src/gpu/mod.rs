@@ -7,6 +7,7 @@
 //! device has.
 
 mod activation;
+pub(crate) mod adamw;
 pub(crate) mod attention;
 mod curve;
 mod dropout;
@@ -15,7 +16,9 @@ mod launch;
 mod layer_norm;
 mod lora;
 mod lora_passes;
+pub(crate) mod many;
 mod mask;
+pub(crate) mod norm;
 mod reduce;
 mod rms_norm;
 mod rope;

@@ -36,6 +36,13 @@ pub trait Steps: Method {
 #[derive(Debug, Default)]
 pub struct StepGradients(pub(crate) HashMap<ParamId, Tensor<1>>);
 
+impl StepGradients {
+    /// Whether no method asks for gradients.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// An adapted layer after an optimizer step.
 #[derive(Debug)]
 pub struct StepLayer<'a> {

@@ -3,9 +3,18 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor};
+use burn_peft::{GpuTensor, norm_of_all};
 
 /// The norm of all gradients as one vector, `[1]`, still on the device. Zero without gradients.
 pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
+    let mut on_gpu = OnGpu {
+        gradients,
+        found: Some(Vec::new()),
+    };
+    model.visit(&mut on_gpu);
+    if let Some(found) = on_gpu.found.filter(|found| !found.is_empty()) {
+        return Some(norm_of_all(found));
+    }
     let mut squares = SumOfSquares {
         gradients,
         found: Vec::new(),
@@ -49,6 +58,24 @@ impl ModuleVisitor for Clip<'_> {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             let factor = self.factor.clone().cast(gradient.dtype()).reshape([1; D]);
             self.gradients.register(param.id, gradient * factor);
+        }
+    }
+}
+
+/// All gradients, if they are in 32 bits on a GPU.
+struct OnGpu<'a> {
+    gradients: &'a GradientsParams,
+    found: Option<Vec<GpuTensor>>,
+}
+
+impl ModuleVisitor for OnGpu<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(found) = &mut self.found else { return };
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            match GpuTensor::of(&gradient) {
+                Some(gradient) => found.push(gradient),
+                None => self.found = None,
+            }
         }
     }
 }

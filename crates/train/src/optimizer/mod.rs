@@ -1,5 +1,6 @@
 //! Burn's optimizers by transformers' names, with groups of parameters.
 
+pub(crate) mod flat;
 pub(crate) mod grads;
 pub(crate) mod name;
 pub(crate) mod outer;

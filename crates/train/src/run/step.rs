@@ -1,7 +1,7 @@
 //! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
@@ -12,6 +12,7 @@ use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 use burn_peft::LoraFa;
 
 use crate::objective::MeasuredLoss;
+use crate::optimizer::flat::Flat;
 use crate::optimizer::grads::clip;
 use crate::optimizer::trained::Trained;
 use crate::run::loader::MicroBatch;
@@ -40,9 +41,12 @@ pub struct Trainee<T: Module> {
     /// The number of the optimizer step that comes next, from 1.
     #[module(skip)]
     next_step: Arc<AtomicUsize>,
-    /// The norm of the gradients of the step that comes next, `[1]`, and what they are clipped to.
+    /// The norm of the gradients of the step that comes next, and what they are clipped to.
     #[module(skip)]
     clipping: Arc<Mutex<Option<(Tensor<1>, f64)>>>,
+    /// What makes the steps in Burn's optimizer's place, on GPUs.
+    #[module(skip)]
+    flat: Option<Arc<Mutex<Flat>>>,
 }
 
 impl<T: Module> Trainee<T> {
@@ -56,7 +60,19 @@ impl<T: Module> Trainee<T> {
             lora_fa: None,
             next_step: Arc::default(),
             clipping: Arc::default(),
+            flat: None,
         }
+    }
+
+    /// Makes the steps of all parameters at once where that can be done.
+    pub(crate) fn with_flat(mut self, flat: Option<Flat>) -> Self {
+        self.flat = flat.map(|flat| Arc::new(Mutex::new(flat)));
+        self
+    }
+
+    /// Has the gradients of the step that comes next, whose norm this is (`[1]`), clipped on the device.
+    pub(crate) fn set_clipping(&self, norm: Tensor<1>, max_norm: f64) {
+        *lock(&self.clipping) = Some((norm, max_norm));
     }
 
     /// Corrects gradients before every step.
@@ -65,16 +81,14 @@ impl<T: Module> Trainee<T> {
         self
     }
 
-    /// Has the gradients of the step that comes next, whose norm this is (`[1]`), clipped on the device.
-    pub(crate) fn set_clipping(&self, norm: Tensor<1>, max_norm: f64) {
-        let mut clipping = self.clipping.lock().unwrap_or_else(PoisonError::into_inner);
-        *clipping = Some((norm, max_norm));
-    }
-
     /// Says which optimizer step comes next, from 1.
     pub(crate) fn set_next_step(&self, step: usize) {
         self.next_step.store(step, Ordering::Relaxed);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The state of a learner's optimizer. Burn's `Learner` keeps it to itself, but it hands the
@@ -84,7 +98,7 @@ pub(crate) fn optimizer_record<T: TrainTarget>(
 ) -> OptimizerRecord {
     learner.optimizer_step(GradientsParams::new());
     let slot = learner.model().optimizer;
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut slot = lock(&slot);
     slot.take().unwrap_or_default()
 }
 
@@ -95,7 +109,7 @@ pub(crate) fn set_weights<T: TrainTarget>(
     weights: Vec<f32>,
 ) {
     let slot = learner.model().weights;
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut slot = lock(&slot);
     *slot = Some((trained.clone(), weights));
     drop(slot);
     learner.optimizer_step(GradientsParams::new());
@@ -170,31 +184,44 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
         mut gradients: GradientsParams,
     ) -> Self {
         if gradients.is_empty() {
-            let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((trained, values)) = weights.take() {
-                drop(weights);
+            let weights = lock(&self.weights).take();
+            if let Some((trained, values)) = weights {
                 return trained.write(self, &values);
             }
-            drop(weights);
-            let mut slot = self
-                .optimizer
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *slot = Some(optimizer.to_record());
-            drop(slot);
+            let flat = self.flat.as_ref();
+            let record = flat.and_then(|flat| lock(flat).to_record());
+            *lock(&self.optimizer) = Some(record.unwrap_or_else(|| optimizer.to_record()));
             return self;
         }
-        let mut slot = self.clipping.lock().unwrap_or_else(PoisonError::into_inner);
-        let clipping = slot.take();
-        drop(slot);
-        if let Some((norm, max_norm)) = clipping {
-            clip(&self, &mut gradients, norm, max_norm);
+        let mut clipping = lock(&self.clipping).take();
+        let mut seen = self.model.step_gradients(&gradients);
+        if self.lora_fa.is_some() || self.flat.is_none() || !seen.is_empty() {
+            // They look at gradients that are clipped.
+            if let Some((norm, max_norm)) = clipping.take() {
+                clip(&self, &mut gradients, norm, max_norm);
+            }
+            if let Some(lora_fa) = &self.lora_fa {
+                lora_fa.correct(&mut gradients);
+            }
+            seen = self.model.step_gradients(&gradients);
         }
-        if let Some(lora_fa) = &self.lora_fa {
-            lora_fa.correct(&mut gradients);
-        }
-        let seen = self.model.step_gradients(&gradients);
-        let mut next = optimizer.step(learning_rate, self, gradients);
+        let flat = self.flat.clone();
+        let stepped = match &flat {
+            None => Err(self),
+            Some(flat) => lock(flat).step(
+                optimizer,
+                &learning_rate,
+                self,
+                &gradients,
+                clipping.as_ref(),
+            ),
+        };
+        let mut next = stepped.unwrap_or_else(|model| {
+            if let Some((norm, max_norm)) = clipping {
+                clip(&model, &mut gradients, norm, max_norm);
+            }
+            optimizer.step(learning_rate, model, gradients)
+        });
         let step = next.next_step.load(Ordering::Relaxed);
         next.model.after_step(step, &seen);
         next

@@ -26,6 +26,7 @@ use crate::error::{ConfigProblem, Result, TrainError};
 use crate::exchange::{Alone, Exchange};
 use crate::objective::Objective;
 use crate::optimizer;
+use crate::optimizer::flat::Flat;
 use crate::optimizer::name::OptimizerName;
 use crate::optimizer::state_file;
 use crate::run::evaluate::Evaluation;
@@ -208,7 +209,8 @@ pub fn train_with<T: TrainTarget>(
     let model = model.train();
     let parameters = model.parameters();
     let model = hand_out(&*exchange, model, &parameters)?;
-    let mut model = Trainee::new(model, checkpointing);
+    let flat = Flat::new(arguments, &parameters);
+    let mut model = Trainee::new(model, checkpointing).with_flat(flat);
     if let Some(lora_fa) = lora_fa {
         model = model.with_lora_fa(lora_fa);
     }
