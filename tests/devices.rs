@@ -70,3 +70,72 @@ fn a_type_that_a_device_cannot_compute_in_is_an_error() {
     }
     assert!(!lab.path("out").exists(), "nothing was begun");
 }
+
+/// The values of all tensors of a file, by their names.
+#[cfg(feature = "wgpu")]
+fn all_values(lab: &Lab, file: &str) -> Vec<f32> {
+    let bytes = lab.read(file);
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut names: Vec<_> = tensors.names().into_iter().collect();
+    names.sort();
+    let values = names.into_iter().map(|name| lab.floats(file, name).1);
+    values.flatten().collect()
+}
+
+/// AdamW with its clipping, its groups and its checkpoints: the same steps on a GPU as on the CPU, and a
+/// run that was begun on one of them goes on on the other.
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
+    let lab = Lab::new();
+    let listed = lab.ok(&["devices"]);
+    let Some(gpu) = ["wgpu:cpu", "wgpu"].into_iter().find(|name| listed.contains(name)) else {
+        eprintln!("skipped: there is no device but the CPU");
+        return;
+    };
+    let settings = [
+        "training.max_steps=4",
+        "training.save_steps=2",
+        "training.weight_decay=0.1",
+        "training.loraplus_lr_ratio=4",
+        "training.max_grad_norm=0.05",
+        "training.gradient_accumulation_steps=2",
+    ];
+    let run = |device: &str, output: &str, resume: Option<&str>| {
+        let output = format!("training.output_dir={output}");
+        let mut args = vec!["train", "train.toml", "--device", device, "--set", &output];
+        for setting in &settings {
+            args.extend(["--set", setting]);
+        }
+        args.extend(resume.iter().flat_map(|from| ["--resume", from]));
+        let mut command = lab.command(crate::common::PEFT);
+        // Compiling a kernel takes a device in software half a second: try few of each kind.
+        command.env("CUBECL_AUTOTUNE_LEVEL", "minimal").args(args);
+        let answer: crate::common::Answer = command.output().unwrap().into();
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+    };
+    let near = |found: &str, expected: &str| {
+        let file = |dir: &str| format!("{dir}/adapter_model.safetensors");
+        let (found, expected) = (all_values(&lab, &file(found)), all_values(&lab, &file(expected)));
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 2e-5, "{found} {expected}");
+        }
+    };
+    run("cpu", "cpu", None);
+    run(gpu, "gpu", None);
+    near("gpu/checkpoint-2", "cpu/checkpoint-2");
+    near("gpu", "cpu");
+    let lengths = ["cpu", "gpu"].map(|dir| lab.read(&format!("{dir}/checkpoint-4/optimizer.bpk")).len());
+    assert_eq!(lengths[0], lengths[1], "the same names, shapes and numbers");
+
+    run("cpu", "gpu-cpu", Some("gpu/checkpoint-2"));
+    near("gpu-cpu", "cpu");
+    run(gpu, "cpu-gpu", Some("cpu/checkpoint-2"));
+    near("cpu-gpu", "cpu");
+    run(gpu, "gpu-gpu", Some("gpu/checkpoint-2"));
+    for file in ["adapter_model.safetensors", "checkpoint-4/optimizer.bpk"] {
+        let same = lab.read(&format!("gpu-gpu/{file}")) == lab.read(&format!("gpu/{file}"));
+        assert!(same, "{file} differs after resuming on the GPU");
+    }
+}
