@@ -89,7 +89,10 @@ fn all_values(lab: &Lab, file: &str) -> Vec<f32> {
 fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
     let lab = Lab::new();
     let listed = lab.ok(&["devices"]);
-    let Some(gpu) = ["wgpu:cpu", "wgpu"].into_iter().find(|name| listed.contains(name)) else {
+    let Some(gpu) = ["wgpu:cpu", "wgpu"]
+        .into_iter()
+        .find(|name| listed.contains(name))
+    else {
         eprintln!("skipped: there is no device but the CPU");
         return;
     };
@@ -116,7 +119,10 @@ fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
     };
     let near = |found: &str, expected: &str| {
         let file = |dir: &str| format!("{dir}/adapter_model.safetensors");
-        let (found, expected) = (all_values(&lab, &file(found)), all_values(&lab, &file(expected)));
+        let (found, expected) = (
+            all_values(&lab, &file(found)),
+            all_values(&lab, &file(expected)),
+        );
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() < 2e-5, "{found} {expected}");
@@ -126,7 +132,8 @@ fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
     run(gpu, "gpu", None);
     near("gpu/checkpoint-2", "cpu/checkpoint-2");
     near("gpu", "cpu");
-    let lengths = ["cpu", "gpu"].map(|dir| lab.read(&format!("{dir}/checkpoint-4/optimizer.bpk")).len());
+    let lengths =
+        ["cpu", "gpu"].map(|dir| lab.read(&format!("{dir}/checkpoint-4/optimizer.bpk")).len());
     assert_eq!(lengths[0], lengths[1], "the same names, shapes and numbers");
 
     run("cpu", "gpu-cpu", Some("gpu/checkpoint-2"));

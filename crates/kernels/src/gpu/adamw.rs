@@ -1,9 +1,9 @@
 //! AdamW for many tensors at once, in one launch.
 
 use burn::tensor::{DType, Shape};
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{MOST_UNITS, empty};
 use super::many::{Lazy, buffer, cubes, placed, register, size};
@@ -85,8 +85,8 @@ fn launch(
         for (((parameter, gradient), start), rate) in tensors.by_ref().take(at_once) {
             let size = size(&parameter);
             longest = longest.max(size);
-            offsets.push(*start as u32);
-            lengths.push(size as u32);
+            offsets.push(*start);
+            lengths.push(size);
             let (parameter, place) = placed(parameter);
             parameter_places.push(place);
             of_parameters.push(buffer(parameter));
@@ -97,11 +97,12 @@ fn launch(
             kept.push((1.0 - rate.learning_rate * rate.weight_decay) as f32);
             rows += 1;
         }
+        let cubes = cubes(longest, 4, 1024);
         // Safety: no unit reads or writes behind a tensor's end.
         unsafe {
             adamw_kernel::launch_unchecked(
                 &client,
-                CubeCount::Static(cubes(longest, 4, 1024), rows, 1),
+                CubeCount::Static(cubes, rows, 1),
                 CubeDim::new_1d(MOST_UNITS),
                 of_parameters,
                 of_gradients,
@@ -125,6 +126,8 @@ fn launch(
                 1.0 - step.beta_1.powi(step.time as i32),
                 1.0 - step.beta_2.powi(step.time as i32),
                 step.max_norm as f32,
+                cubes,
+                MOST_UNITS,
                 clips,
                 is_first,
             );
@@ -157,14 +160,14 @@ fn views(all: &CubeTensor, tensors: &[CubeTensor], starts: &[usize]) -> Vec<Cube
 fn adamw_kernel(
     parameters: &Sequence<Box<[f32]>>,
     gradients: &Sequence<Box<[f32]>>,
-    parameter_columns: Sequence<u32>,
-    parameter_rows: Sequence<u32>,
-    parameter_steps: Sequence<u32>,
-    gradient_columns: Sequence<u32>,
-    gradient_rows: Sequence<u32>,
-    gradient_steps: Sequence<u32>,
-    offsets: Sequence<u32>,
-    lengths: Sequence<u32>,
+    parameter_columns: Sequence<usize>,
+    parameter_rows: Sequence<usize>,
+    parameter_steps: Sequence<usize>,
+    gradient_columns: Sequence<usize>,
+    gradient_rows: Sequence<usize>,
+    gradient_steps: Sequence<usize>,
+    offsets: Sequence<usize>,
+    lengths: Sequence<usize>,
     learning_rates: Sequence<f32>,
     kept: Sequence<f32>,
     norm: &[f32],
@@ -177,9 +180,14 @@ fn adamw_kernel(
     correction_1: f32,
     correction_2: f32,
     max_norm: f32,
+    cubes: u32,
+    #[comptime] units: u32,
     #[comptime] clips: bool,
     #[comptime] is_first: bool,
 ) {
+    let cubes = cubes as usize;
+    let row = CUBE_POS_Y as usize;
+    let cube = CUBE_POS_X as usize;
     let mut factor = 1.0f32;
     if clips {
         let share = max_norm / (norm[0] + 1e-6f32);
@@ -189,16 +197,16 @@ fn adamw_kernel(
     }
     #[unroll]
     for i in 0..parameters.len() {
-        if CUBE_POS_Y as usize == i {
-            let mut at = CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X;
+        if row == i {
+            let mut at = cube * units as usize + UNIT_POS as usize;
             while at < lengths[i] {
                 let place = at / parameter_columns[i] * parameter_rows[i]
                     + at % parameter_columns[i] * parameter_steps[i];
-                let parameter = parameters[i][place as usize];
+                let parameter = parameters[i][place];
                 let place = at / gradient_columns[i] * gradient_rows[i]
                     + at % gradient_columns[i] * gradient_steps[i];
-                let gradient = gradients[i][place as usize] * factor;
-                let place = (offsets[i] + at) as usize;
+                let gradient = gradients[i][place] * factor;
+                let place = offsets[i] + at;
                 let mut moment_1 = gradient * (1.0f32 - beta_1);
                 let mut moment_2 = gradient * gradient * (1.0f32 - beta_2);
                 if !is_first {
@@ -210,7 +218,7 @@ fn adamw_kernel(
                 let root = (moment_2 / correction_2).sqrt();
                 let delta = moment_1 / correction_1 / (root + epsilon);
                 updated[place] = parameter * kept[i] - delta * learning_rates[i];
-                at += CUBE_COUNT_X * CUBE_DIM_X;
+                at += cubes * units as usize;
             }
         }
     }
@@ -296,12 +304,15 @@ mod tests {
                     v[i] = 0.999 * v[i] + 0.001 * gradient * gradient;
                     let m_hat = m[i] / (1.0 - 0.9f64.powi(time as i32));
                     let v_hat = v[i] / (1.0 - 0.999f64.powi(time as i32));
-                    expected[i] = expected[i] * (1.0 - rate * decay)
-                        - rate * m_hat / (v_hat.sqrt() + 1e-8);
+                    expected[i] =
+                        expected[i] * (1.0 - rate * decay) - rate * m_hat / (v_hat.sqrt() + 1e-8);
                 }
                 let norm = norm_of_all(gradients.on(&device()));
                 let found = norm.clone().into_scalar::<f64>();
-                assert!((found - expected_norm).abs() < 1e-5, "{found} {expected_norm}");
+                assert!(
+                    (found - expected_norm).abs() < 1e-5,
+                    "{found} {expected_norm}"
+                );
                 let step = AdamW {
                     beta_1: 0.9,
                     beta_2: 0.999,

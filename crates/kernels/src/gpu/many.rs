@@ -6,9 +6,9 @@ use burn::backend::fusion::custom::{
 use burn::backend::fusion::{FusionBackend, FusionRuntime, FusionTensor};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::cubecl::prelude::*;
 
 use super::launch::MOST_UNITS;
 
@@ -58,9 +58,9 @@ pub(crate) fn register(
 /// `i / columns * row + i % columns * column`.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
-    pub columns: u32,
-    pub row: u32,
-    pub column: u32,
+    pub columns: usize,
+    pub row: usize,
+    pub column: usize,
 }
 
 /// The tensor in a form that has a [`Place`].
@@ -69,15 +69,15 @@ pub(crate) fn placed(tensor: CubeTensor) -> (CubeTensor, Place) {
     if is_matrix && !tensor.is_contiguous() {
         let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
         let place = Place {
-            columns: shape[1] as u32,
-            row: strides[0] as u32,
-            column: strides[1] as u32,
+            columns: shape[1],
+            row: strides[0],
+            column: strides[1],
         };
         return (tensor, place);
     }
     let tensor = into_contiguous(tensor);
     let place = Place {
-        columns: size(&tensor).max(1) as u32,
+        columns: size(&tensor).max(1),
         row: 0,
         column: 1,
     };

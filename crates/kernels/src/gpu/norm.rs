@@ -1,9 +1,9 @@
 //! The norm of many tensors together, in two launches.
 
 use burn::tensor::{DType, Shape};
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{MOST_UNITS, empty};
 use super::many::{Lazy, Place, buffer, cubes, placed, register, size};
@@ -12,7 +12,9 @@ use super::reduce::sum_of_units;
 /// The root of the sum of all squares, `[1]`.
 pub(crate) fn norm_of_all(tensors: Vec<Lazy>) -> Lazy {
     let shape = vec![Shape::from([1])];
-    let mut output = register("norm_of_all", tensors, shape, |tensors| vec![launch(tensors)]);
+    let mut output = register("norm_of_all", tensors, shape, |tensors| {
+        vec![launch(tensors)]
+    });
     output.remove(0)
 }
 
@@ -26,12 +28,12 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
     let at_once = client.properties().hardware.max_bindings as usize - 2;
     let mut tensors = tensors.into_iter().enumerate().peekable();
     while let Some((first, _)) = tensors.peek() {
-        let first = *first as u32;
+        let first = *first;
         let (mut arguments, mut lengths, mut places) =
             (SequenceArg::new(), SequenceArg::new(), Places::default());
         let mut rows = 0;
         for (_, tensor) in tensors.by_ref().take(at_once) {
-            lengths.push(size(&tensor) as u32);
+            lengths.push(size(&tensor));
             let (tensor, place) = placed(tensor);
             places.push(place);
             arguments.push(buffer(tensor));
@@ -49,7 +51,9 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
                 places.rows,
                 places.steps,
                 buffer(sums.clone()),
-                first,
+                first as u32,
+                cubes,
+                MOST_UNITS,
             );
         }
     }
@@ -62,6 +66,7 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
             buffer(sums),
             buffer(norm.clone()),
             count as u32 * cubes,
+            MOST_UNITS,
         );
     }
     norm
@@ -70,9 +75,9 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
 /// The [`Place`]s of many tensors, as a kernel takes them.
 #[derive(Default)]
 pub(crate) struct Places {
-    pub columns: SequenceArg<u32>,
-    pub rows: SequenceArg<u32>,
-    pub steps: SequenceArg<u32>,
+    pub columns: SequenceArg<usize>,
+    pub rows: SequenceArg<usize>,
+    pub steps: SequenceArg<usize>,
 }
 
 impl Places {
@@ -87,42 +92,49 @@ impl Places {
 #[cube(launch_unchecked)]
 fn squares_kernel(
     tensors: &Sequence<Box<[f32]>>,
-    lengths: Sequence<u32>,
-    columns: Sequence<u32>,
-    rows: Sequence<u32>,
-    steps: Sequence<u32>,
+    lengths: Sequence<usize>,
+    columns: Sequence<usize>,
+    rows: Sequence<usize>,
+    steps: Sequence<usize>,
     sums: &mut [f32],
     first: u32,
+    cubes: u32,
+    #[comptime] units: u32,
 ) {
+    let first = first as usize;
+    let cubes = cubes as usize;
+    let row = CUBE_POS_Y as usize;
+    let cube = CUBE_POS_X as usize;
     let mut sum = 0.0f32;
     #[unroll]
     for i in 0..tensors.len() {
-        if CUBE_POS_Y as usize == i {
-            let mut at = CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X;
+        if row == i {
+            let mut at = cube * units as usize + UNIT_POS as usize;
             while at < lengths[i] {
                 let place = at / columns[i] * rows[i] + at % columns[i] * steps[i];
-                let value = tensors[i][place as usize];
+                let value = tensors[i][place];
                 sum += value * value;
-                at += CUBE_COUNT_X * CUBE_DIM_X;
+                at += cubes * units as usize;
             }
         }
     }
-    let sum = sum_of_units(sum, 256u32);
+    let sum = sum_of_units(sum, units);
     if UNIT_POS == 0 {
-        sums[((first + CUBE_POS_Y) * CUBE_COUNT_X + CUBE_POS_X) as usize] = sum;
+        sums[(first + row) * cubes + cube] = sum;
     }
 }
 
 /// One cube sums up what all have left.
 #[cube(launch_unchecked)]
-fn root_kernel(sums: &[f32], norm: &mut [f32], count: u32) {
+fn root_kernel(sums: &[f32], norm: &mut [f32], count: u32, #[comptime] units: u32) {
+    let count = count as usize;
     let mut sum = 0.0f32;
-    let mut at = UNIT_POS;
+    let mut at = UNIT_POS as usize;
     while at < count {
-        sum += sums[at as usize];
-        at += CUBE_DIM;
+        sum += sums[at];
+        at += units as usize;
     }
-    let sum = sum_of_units(sum, 256u32);
+    let sum = sum_of_units(sum, units);
     if UNIT_POS == 0 {
         norm[0] = sum.sqrt();
     }

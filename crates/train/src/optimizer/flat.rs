@@ -256,8 +256,8 @@ fn known(record: OptimizerRecord, parts: &[Part], device: &Device) -> Option<Vec
                 own.copy_from_slice(&data);
             }
         }
-        let [first, second] = moments
-            .map(|values| Tensor::from_data(TensorData::new(values, [length]), device));
+        let [first, second] =
+            moments.map(|values| Tensor::from_data(TensorData::new(values, [length]), device));
         let times: Vec<usize> = times.into_iter().collect();
         let [time] = times[..] else { return None };
         groups.push(Group {
