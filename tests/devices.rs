@@ -141,9 +141,7 @@ fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
     near("gpu-cpu", "cpu");
     run(gpu, "cpu-gpu", Some("cpu/checkpoint-2"));
     near("cpu-gpu", "cpu");
+    // Not to the bit: every process chooses its products' kernels anew, by their speed.
     run(gpu, "gpu-gpu", Some("gpu/checkpoint-2"));
-    for file in ["adapter_model.safetensors", "checkpoint-4/optimizer.bpk"] {
-        let same = lab.read(&format!("gpu-gpu/{file}")) == lab.read(&format!("gpu/{file}"));
-        assert!(same, "{file} differs after resuming on the GPU");
-    }
+    near("gpu-gpu", "gpu");
 }
