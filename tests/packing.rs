@@ -31,9 +31,12 @@ fn examples() -> Examples {
     let example = |row: usize| {
         let ids = (0..2 + row * 5 % 11).map(|i| ((row * 31 + i * 17) % 199) as u32);
         let input_ids: Vec<u32> = ids.collect();
-        let label = |(i, &id): (usize, &u32)| match i < row % 3 {
-            true => IGNORE_INDEX,
-            false => i64::from(id),
+        let label = |(i, &id): (usize, &u32)| {
+            if i < row % 3 {
+                IGNORE_INDEX
+            } else {
+                i64::from(id)
+            }
         };
         Example {
             labels: input_ids.iter().enumerate().map(label).collect(),

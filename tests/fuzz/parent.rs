@@ -64,9 +64,10 @@ pub fn run(options: &Options) -> ExitCode {
     if let Some(path) = &options.output {
         fs::write(path, &table).expect("the figures are written");
     }
-    match figures.findings.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if figures.findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

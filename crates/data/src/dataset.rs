@@ -124,9 +124,10 @@ impl DataSet {
                     .collect::<Result<_>>()?
             }
         };
-        let validation = match validation.is_empty() {
-            true => None,
-            false => Some(Examples::join(validation).batched(&open(config)?)?),
+        let validation = if validation.is_empty() {
+            None
+        } else {
+            Some(Examples::join(validation).batched(&open(config)?)?)
         };
         Ok(Self { train, validation })
     }

@@ -76,9 +76,10 @@ impl QuantizedWeight {
     pub fn requantized(&self, weight: Tensor<2>) -> Self {
         let device = self.absmax.device();
         let weight = Self::new(weight.without_autodiff(), self.form.quantization);
-        match device.is_autodiff() {
-            true => weight.train(),
-            false => weight,
+        if device.is_autodiff() {
+            weight.train()
+        } else {
+            weight
         }
     }
 
@@ -218,9 +219,10 @@ trait QuantizedKernel: FrozenProduct {
         if transposed {
             weight = Self::float_transpose(weight);
         }
-        match weight.dtype() == x.dtype() {
-            true => Self::float_matmul(x, weight),
-            false => Self::frozen_product(x, weight),
+        if weight.dtype() == x.dtype() {
+            Self::float_matmul(x, weight)
+        } else {
+            Self::frozen_product(x, weight)
         }
     }
 }
@@ -325,9 +327,10 @@ impl Packed {
     fn numbers<T: crate::cpu::quantize::Dense>(&self) -> Vec<T> {
         let [d_in, d_out] = self.form.dims;
         let words: &[i32] = self.codes.storage();
-        let codes: std::borrow::Cow<'_, [u8]> = match cfg!(target_endian = "little") {
-            true => bytemuck::cast_slice(words).into(),
-            false => words.iter().flat_map(|word| word.to_le_bytes()).collect(),
+        let codes: std::borrow::Cow<'_, [u8]> = if cfg!(target_endian = "little") {
+            bytemuck::cast_slice(words).into()
+        } else {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
         };
         let scales = values(&self.absmax);
         dequantize(

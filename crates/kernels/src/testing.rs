@@ -74,9 +74,12 @@ pub(crate) fn assert_same_gradients<const N: usize>(
         let inputs: Vec<_> = all
             .clone()
             .enumerate()
-            .map(|(index, input)| match tracked(index) {
-                true => input.require_grad(),
-                false => input,
+            .map(|(index, input)| {
+                if tracked(index) {
+                    input.require_grad()
+                } else {
+                    input
+                }
             })
             .collect();
         let inputs: [Tensor<2>; N] = inputs.try_into().unwrap();

@@ -54,9 +54,10 @@ impl KvCache {
     ) -> (Tensor<4>, Tensor<4>) {
         let total = self.length + key.dims()[2];
         // Taken out, so that nothing else holds the buffers while they are written.
-        let (keys, values) = match layer < self.layers.len() {
-            true => Some(self.layers.remove(layer)).unzip(),
-            false => (None, None),
+        let (keys, values) = if layer < self.layers.len() {
+            Some(self.layers.remove(layer)).unzip()
+        } else {
+            (None, None)
         };
         let keys = self.extended(keys, key);
         let values = self.extended(values, value);

@@ -38,9 +38,10 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
         ));
     }
     if let Some(column) = &config.text_field {
-        return match has(column) {
-            true => Ok(Shape::Text(column.clone())),
-            false => Err(missing("text_field", WantedColumn::Named(column.clone()))),
+        return if has(column) {
+            Ok(Shape::Text(column.clone()))
+        } else {
+            Err(missing("text_field", WantedColumn::Named(column.clone())))
         };
     }
     if let Some(template) = &config.template {
@@ -94,9 +95,10 @@ pub(super) fn completed(first: &Map<String, Value>, column: &str) -> Option<Shap
         return Some(Shape::ChatCompletion(chat.into(), column));
     }
     if has("prompt") {
-        return Some(match is_messages("prompt") || is_messages(&column) {
-            true => Shape::ChatCompletion("prompt".into(), column),
-            false => Shape::PromptCompletion(column),
+        return Some(if is_messages("prompt") || is_messages(&column) {
+            Shape::ChatCompletion("prompt".into(), column)
+        } else {
+            Shape::PromptCompletion(column)
         });
     }
     has("instruction").then_some(Shape::Instruction(column))

@@ -269,9 +269,10 @@ impl Record {
 
 /// The path of an existing file may itself end in brackets.
 fn sliced(spec: &str) -> SlicedPath<'_> {
-    match Path::new(spec).exists() {
-        true => SlicedPath::whole(spec),
-        false => SlicedPath::new(spec),
+    if Path::new(spec).exists() {
+        SlicedPath::whole(spec)
+    } else {
+        SlicedPath::new(spec)
     }
 }
 
@@ -295,10 +296,13 @@ impl Kind {
         }
         Ok(match extension.as_str() {
             "json" if is_list => Self::Json,
-            "json" | "jsonl" | "ndjson" => match json::is_lines(path, name, extension == "json")? {
-                true => Self::Lines,
-                false => Self::Json,
-            },
+            "json" | "jsonl" | "ndjson" => {
+                if json::is_lines(path, name, extension == "json")? {
+                    Self::Lines
+                } else {
+                    Self::Json
+                }
+            }
             "csv" => Self::Csv(b','),
             "tsv" => Self::Csv(b'\t'),
             "txt" | "text" | "md" => Self::Text,

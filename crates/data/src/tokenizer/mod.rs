@@ -94,15 +94,17 @@ impl Tokenizer {
         if !path.exists() {
             return Err(bad(TokenizerProblem::Missing));
         }
-        let folder = match path.is_dir() {
-            true => path,
-            false => path.parent().unwrap_or(Path::new("")),
+        let folder = if path.is_dir() {
+            path
+        } else {
+            path.parent().unwrap_or(Path::new(""))
         };
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
         let one_of_two = [&vocab, &merges].iter().any(|file| file.as_path() == path);
-        let json = match path.is_dir() {
-            true => path.join("tokenizer.json"),
-            false => path.to_path_buf(),
+        let json = if path.is_dir() {
+            path.join("tokenizer.json")
+        } else {
+            path.to_path_buf()
         };
         let mut said = Declared::read(folder).map_err(bad)?;
         let inner = if json.is_file() && !one_of_two {

@@ -149,9 +149,10 @@ fn every_folder_gives_transformers_ids() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &[u8]| fs::write(dir.path().join(name), text).unwrap();
         write("config.json", br#"{"model_type": "gpt2"}"#);
-        let base: &[&str] = match case["form"] == "json" {
-            true => &["tokenizer.json"],
-            false => &["vocab.json", "merges.txt"],
+        let base: &[&str] = if case["form"] == "json" {
+            &["tokenizer.json"]
+        } else {
+            &["vocab.json", "merges.txt"]
         };
         for name in base {
             write(name, &fs::read(fixture.join(name)).unwrap());

@@ -381,9 +381,10 @@ impl Examples {
     /// If an index is not below [`sequences`](Self::sequences).
     pub fn batch(&self, indices: &[usize]) -> Batch {
         let rows: Vec<Vec<Example>> = indices.iter().map(|&index| self.sequence(index)).collect();
-        let mut batch = match self.packed {
-            true => Batch::pack(&rows, self.pad_id, self.pad_to_multiple_of),
-            false => Batch::collate(&rows.concat(), self.pad_id, self.pad_to_multiple_of),
+        let mut batch = if self.packed {
+            Batch::pack(&rows, self.pad_id, self.pad_to_multiple_of)
+        } else {
+            Batch::collate(&rows.concat(), self.pad_id, self.pad_to_multiple_of)
         };
         if self.sets().len() > 1 {
             batch.sets = self.sets_of(indices);

@@ -67,9 +67,10 @@ impl Examples {
     /// The examples of each file: as they are without packing, or, with weights, as batches have
     /// them.
     pub fn sets(&self) -> &[Self] {
-        match self.sets.is_empty() {
-            true => std::slice::from_ref(self),
-            false => &self.sets,
+        if self.sets.is_empty() {
+            std::slice::from_ref(self)
+        } else {
+            &self.sets
         }
     }
 
@@ -136,9 +137,10 @@ impl Examples {
                 .map(|set| (set.sequences(), set.sequences())),
         );
         // If they were packed together, they are no longer apart.
-        match sets.len() == self.sequences() {
-            true => sets.order(0, 0, false),
-            false => (0..self.sequences()).collect(),
+        if sets.len() == self.sequences() {
+            sets.order(0, 0, false)
+        } else {
+            (0..self.sequences()).collect()
         }
     }
 }

@@ -99,9 +99,10 @@ impl Parts {
 /// The same tensor with the values of each row side by side, which [`columns`] can read.
 fn with_rows(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
     let (strides, width) = (tensor.layout().strides(), tensor.shape()[1]);
-    match strides[1] == 1 && strides[0] >= width as isize {
-        true => tensor,
-        false => tensor.to_contiguous(),
+    if strides[1] == 1 && strides[0] >= width as isize {
+        tensor
+    } else {
+        tensor.to_contiguous()
     }
 }
 

@@ -152,9 +152,10 @@ impl Attention {
             let Some(table) = self.layer.rope.map(|index| &pass.ropes[index]) else {
                 return part;
             };
-            let pairing = match self.switches.interleaved {
-                true => Pairing::Interleaved,
-                false => Pairing::Halves,
+            let pairing = if self.switches.interleaved {
+                Pairing::Interleaved
+            } else {
+                Pairing::Halves
             };
             rope(part, table.cos.clone(), table.sin.clone(), heads, pairing)
         };
@@ -163,9 +164,10 @@ impl Attention {
             Some(norm) if self.switches.norm_all_heads => norm.forward(part),
             Some(norm) => norm.forward_heads(part, self.switches.head_dim),
         };
-        match self.switches.norm_after_rope {
-            true => normed(turn(part)),
-            false => turn(normed(part)),
+        if self.switches.norm_after_rope {
+            normed(turn(part))
+        } else {
+            turn(normed(part))
         }
     }
 }

@@ -171,15 +171,19 @@ fn yarn_attention(table: &Keys, factor: f64) -> Result<f64> {
     if let Some(given) = table.number_if("attention_factor")? {
         return Ok(given);
     }
-    let scale = |mscale: f64| match factor <= 1.0 {
-        true => 1.0,
-        false => 0.1 * mscale * factor.ln() + 1.0,
+    let scale = |mscale: f64| {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * mscale * factor.ln() + 1.0
+        }
     };
     let mscale = table.number_or("mscale", 0.0)?;
     let all = table.number_or("mscale_all_dim", 0.0)?;
-    Ok(match mscale != 0.0 && all != 0.0 {
-        true => scale(mscale) / scale(all),
-        false => scale(1.0),
+    Ok(if mscale != 0.0 && all != 0.0 {
+        scale(mscale) / scale(all)
+    } else {
+        scale(1.0)
     })
 }
 

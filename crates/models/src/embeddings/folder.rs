@@ -117,9 +117,10 @@ impl Modules {
             let names: Vec<&str> = self.prompts.keys().map(String::as_str).collect();
             format!(
                 "there is no prompt {name:?}: the model has {}",
-                match names.is_empty() {
-                    true => "none".to_string(),
-                    false => names.join(", "),
+                if names.is_empty() {
+                    "none".to_string()
+                } else {
+                    names.join(", ")
                 }
             )
         })

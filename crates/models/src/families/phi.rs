@@ -39,9 +39,10 @@ pub const FAMILY: Family = Family {
                 ("input_layernorm", BlockPart::BeforeAttention),
                 ("resid_dropout", BlockPart::Dropout),
             ],
-            attention: match keys.flag("qk_layernorm")? {
-                true => ATTENTION,
-                false => &ATTENTION[..4],
+            attention: if keys.flag("qk_layernorm")? {
+                ATTENTION
+            } else {
+                &ATTENTION[..4]
             },
             mlp: &[
                 ("activation_fn", MlpPart::Activation),

@@ -42,8 +42,9 @@ pub const FAMILY: Family = Family {
 pub(super) fn slide(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
     let first = keys.number_or("max_window_layers", 28.0)? as usize;
     let asked_for = keys.flag("use_sliding_window")?;
-    match asked_for {
-        true => switches.slide(keys, |layer| layer >= first),
-        false => Ok(()),
+    if asked_for {
+        switches.slide(keys, |layer| layer >= first)
+    } else {
+        Ok(())
     }
 }

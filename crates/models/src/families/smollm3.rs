@@ -36,9 +36,10 @@ pub const FAMILY: Family = Family {
         for (index, layer) in switches.layers.iter_mut().enumerate() {
             layer.rope = turns(index).then_some(0);
         }
-        match keys.flag("use_sliding_window")? {
-            true => switches.slide(keys, |layer| !turns(layer)),
-            false => Ok(()),
+        if keys.flag("use_sliding_window")? {
+            switches.slide(keys, |layer| !turns(layer))
+        } else {
+            Ok(())
         }
     },
     ..Family::PLAIN

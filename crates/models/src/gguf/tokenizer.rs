@@ -130,9 +130,12 @@ fn byte_level(file: &Gguf, tokens: &[&str], split: Split) -> Result<Kind> {
 fn sentence_pieces(file: &Gguf, tokens: &[&str], architecture: &str) -> Result<Kind> {
     let is_gemma = architecture.starts_with("gemma");
     let spelled: Vec<String> = (tokens.iter())
-        .map(|token| match is_run(token, architecture) {
-            true => "▁".repeat(token.len()),
-            false => (*token).to_string(),
+        .map(|token| {
+            if is_run(token, architecture) {
+                "▁".repeat(token.len())
+            } else {
+                (*token).to_string()
+            }
         })
         .collect();
     let spelled: Vec<&str> = spelled.iter().map(String::as_str).collect();

@@ -34,9 +34,10 @@ impl Hub {
         if let Some(snapshot) = self.snapshot() {
             walk(&snapshot, "", usize::MAX, &mut names);
         }
-        match names.is_empty() {
-            true => Err(self.missing("its list of files")),
-            false => Ok(names),
+        if names.is_empty() {
+            Err(self.missing("its list of files"))
+        } else {
+            Ok(names)
         }
     }
 

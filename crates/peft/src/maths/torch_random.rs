@@ -79,9 +79,10 @@ impl TorchRandom {
             };
             let other = index + (drawn % (size - index) as u64) as usize;
             let here = moved.remove(&index).unwrap_or(index);
-            numbers.push(match other == index {
-                true => here,
-                false => moved.insert(other, here).unwrap_or(other),
+            numbers.push(if other == index {
+                here
+            } else {
+                moved.insert(other, here).unwrap_or(other)
             });
         }
         // Nothing is drawn for the last of all.

@@ -193,9 +193,10 @@ impl<M: 'static> Loader<M> {
         rows: Range<usize>,
         is_last: bool,
     ) -> std::result::Result<MicroBatch<M>, DatasetError> {
-        let mut piece = match rows.is_empty() {
-            true => Batch::default(),
-            false => batch(&self.examples, &indices[rows.clone()]).map_err(DatasetError::new)?,
+        let mut piece = if rows.is_empty() {
+            Batch::default()
+        } else {
+            batch(&self.examples, &indices[rows.clone()]).map_err(DatasetError::new)?
         };
         let places = |of: &[usize]| of.iter().map(|&index| self.lengths[index]).sum::<usize>();
         let (first_token, all) = if rows.len() == indices.len() {

@@ -90,9 +90,10 @@ impl Found {
         } else {
             self.gradients
         };
-        let sums = match measured > 0.0 {
-            true => of_all[numbers.len()..].to_vec(),
-            false => Vec::new(),
+        let sums = if measured > 0.0 {
+            of_all[numbers.len()..].to_vec()
+        } else {
+            Vec::new()
         };
         Ok(Self {
             gradients,

@@ -93,9 +93,12 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
         let done = PLAIN.empty_state().apply_filter("float", &[value]);
         Ok::<_, Error>(done.unwrap_or(default))
     });
-    environment.add_filter("items", |value: Value| match value.is_undefined() {
-        true => Ok(Value::from(Vec::<Value>::new())),
-        false => minijinja::filters::items(&value),
+    environment.add_filter("items", |value: Value| {
+        if value.is_undefined() {
+            Ok(Value::from(Vec::<Value>::new()))
+        } else {
+            minijinja::filters::items(&value)
+        }
     });
     for name in ["first", "last"] {
         environment.add_filter(name, move |state: &mut State, value: Value| {
@@ -184,9 +187,10 @@ fn tests(environment: &mut Environment<'static>) {
 
 /// A text that is markup if the value it was made from is.
 fn alike(value: &Value, text: String) -> Value {
-    match value.is_safe() {
-        true => Value::from_safe_string(text),
-        false => text.into(),
+    if value.is_safe() {
+        Value::from_safe_string(text)
+    } else {
+        text.into()
     }
 }
 
@@ -204,9 +208,10 @@ fn default(value: Value, args: Args) -> Result<Value> {
     let names = ["default_value", "boolean"];
     let [other, also_false] = bind("default", names, &args.into_values())?;
     let also_false = also_false.is_some_and(|also| also.is_true());
-    match value.is_undefined() || also_false && !value.is_true() {
-        true => Ok(other.unwrap_or_else(|| "".into())),
-        false => Ok(value),
+    if value.is_undefined() || also_false && !value.is_true() {
+        Ok(other.unwrap_or_else(|| "".into()))
+    } else {
+        Ok(value)
     }
 }
 

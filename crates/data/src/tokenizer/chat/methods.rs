@@ -175,9 +175,12 @@ fn of_text(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>> {
         }
         "swapcase" => {
             bind::<0>(name, [], args)?;
-            let swap = |c: char| match c.is_uppercase() {
-                true => c.to_lowercase().collect::<String>(),
-                false => c.to_uppercase().collect(),
+            let swap = |c: char| {
+                if c.is_uppercase() {
+                    c.to_lowercase().collect::<String>()
+                } else {
+                    c.to_uppercase().collect()
+                }
             };
             text.chars().map(swap).collect::<String>().into()
         }
@@ -270,9 +273,10 @@ fn last_words(text: &str, most: usize) -> Vec<&str> {
 fn title(text: &str) -> String {
     let (mut out, mut within) = (String::new(), false);
     for character in text.chars() {
-        match within {
-            true => out.extend(character.to_lowercase()),
-            false => out.extend(character.to_uppercase()),
+        if within {
+            out.extend(character.to_lowercase())
+        } else {
+            out.extend(character.to_uppercase())
         }
         within = character.is_uppercase() || character.is_lowercase();
     }
@@ -352,9 +356,10 @@ fn required<'a>(name: &str, value: &'a Option<Value>) -> Result<&'a str> {
 
 /// A value that can be iterated over, but not none, which minijinja would treat as empty.
 pub(super) fn iterated(value: &Value) -> Result<&Value> {
-    match value.is_none() {
-        true => Err(bad("none is not iterable")),
-        false => Ok(value),
+    if value.is_none() {
+        Err(bad("none is not iterable"))
+    } else {
+        Ok(value)
     }
 }
 

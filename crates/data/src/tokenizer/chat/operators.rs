@@ -107,9 +107,10 @@ fn add(state: &mut State, a: Value, b: Value) -> Result<Value> {
         charge(state, 4 * (left.len() + right.len()))?;
         let mut both = String::new();
         for (value, text) in [(&a, left), (&b, right)] {
-            match value.is_safe() {
-                true => both += text,
-                false => escape(text, &mut both),
+            if value.is_safe() {
+                both += text
+            } else {
+                escape(text, &mut both)
             }
         }
         return Ok(Value::from_safe_string(both));
@@ -117,9 +118,10 @@ fn add(state: &mut State, a: Value, b: Value) -> Result<Value> {
     match (a.kind(), b.kind()) {
         (ValueKind::Seq, ValueKind::Seq) if a.is_tuple() == b.is_tuple() => {
             let items: Vec<Value> = a.try_iter()?.chain(b.try_iter()?).collect();
-            match a.is_tuple() {
-                true => Ok(Value::from(Tuple::from(items))),
-                false => Ok(items.into()),
+            if a.is_tuple() {
+                Ok(Value::from(Tuple::from(items)))
+            } else {
+                Ok(items.into())
             }
         }
         (ValueKind::Number | ValueKind::Bool, ValueKind::Number | ValueKind::Bool) => {
@@ -159,17 +161,19 @@ fn multiply(state: &mut State, a: Value, b: Value) -> Result<Value> {
     }
     if let Some(text) = many.as_str() {
         let repeated = text.repeat(count);
-        return Ok(match many.is_safe() {
-            true => Value::from_safe_string(repeated),
-            false => repeated.into(),
+        return Ok(if many.is_safe() {
+            Value::from_safe_string(repeated)
+        } else {
+            repeated.into()
         });
     }
     if many.kind() == ValueKind::Seq {
         let items: Vec<Value> = many.try_iter()?.collect();
         let repeated: Vec<Value> = std::iter::repeat_n(items, count).flatten().collect();
-        return Ok(match many.is_tuple() {
-            true => Value::from(Tuple::from(repeated)),
-            false => repeated.into(),
+        return Ok(if many.is_tuple() {
+            Value::from(Tuple::from(repeated))
+        } else {
+            repeated.into()
         });
     }
     operate(state, "a * b", a, b)
@@ -181,9 +185,10 @@ fn remainder(state: &mut State, a: Value, b: Value) -> Result<Value> {
         return operate(state, "a % b", a, b);
     }
     let mut all = vec![a];
-    match b.is_tuple() {
-        true => all.extend(b.try_iter()?),
-        false => all.push(b),
+    if b.is_tuple() {
+        all.extend(b.try_iter()?)
+    } else {
+        all.push(b)
     }
     charge(state, super::budget::grown("format", &all[0], &all[1..])?)?;
     PLAIN.empty_state().apply_filter("format", &all)
@@ -216,9 +221,12 @@ pub(super) fn is_in(a: &Value, b: &Value) -> Result<bool> {
 /// Python's `value[start:stop:step]`. minijinja's own fails for an empty value and a negative step,
 /// and keeps an index out of range as the nearest.
 fn slice(state: &mut State, value: &Value, [start, stop, step]: [Value; 3]) -> Result<Value> {
-    let number = |value: &Value| match value.is_none() {
-        true => Ok(None),
-        false => i64::try_from(value.clone()).map(Some),
+    let number = |value: &Value| {
+        if value.is_none() {
+            Ok(None)
+        } else {
+            i64::try_from(value.clone()).map(Some)
+        }
     };
     let (start, stop, step) = (number(&start)?, number(&stop)?, number(&step)?.unwrap_or(1));
     if step == 0 {
@@ -242,9 +250,10 @@ fn slice(state: &mut State, value: &Value, [start, stop, step]: [Value; 3]) -> R
     if let Some(text) = value.as_str() {
         let characters: Vec<char> = text.chars().collect();
         let some: String = within(characters.len()).map(|at| characters[at]).collect();
-        return Ok(match value.is_safe() {
-            true => Value::from_safe_string(some),
-            false => some.into(),
+        return Ok(if value.is_safe() {
+            Value::from_safe_string(some)
+        } else {
+            some.into()
         });
     }
     let items: Vec<Value> = match value.kind() {
@@ -253,9 +262,10 @@ fn slice(state: &mut State, value: &Value, [start, stop, step]: [Value; 3]) -> R
     };
     charge(state, items.len() * ENTRY)?;
     let some: Vec<Value> = within(items.len()).map(|at| items[at].clone()).collect();
-    match value.is_tuple() {
-        true => Ok(Value::from(Tuple::from(some))),
-        false => Ok(Value::from(some)),
+    if value.is_tuple() {
+        Ok(Value::from(Tuple::from(some)))
+    } else {
+        Ok(Value::from(some))
     }
 }
 

@@ -139,9 +139,10 @@ pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
     ];
     let (mut lines, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find(ends) {
-        let length = match rest[at..].starts_with("\r\n") {
-            true => 2,
-            false => rest[at..].chars().next().map_or(0, char::len_utf8),
+        let length = if rest[at..].starts_with("\r\n") {
+            2
+        } else {
+            rest[at..].chars().next().map_or(0, char::len_utf8)
         };
         lines.push(&rest[..at + if keep { length } else { 0 }]);
         rest = &rest[at + length..];

@@ -123,9 +123,10 @@ impl Task<'_> {
         let [grads_q, grads_k, grads_v] = self.grads;
         let dims = input.dims;
         let kv = dims.head(self.heads.start / dims.group());
-        let of_keys = match input.splits_groups() {
-            true => dims.head(self.heads.start),
-            false => kv,
+        let of_keys = if input.splits_groups() {
+            dims.head(self.heads.start)
+        } else {
+            kv
         };
         let stride = dims.head_dim.next_multiple_of(S::F32_LANES);
         let queries = self.heads.len() * span.queries;

@@ -38,9 +38,10 @@ pub(super) fn forward_on(arch: Arch, input: &Input, out: &mut [f32], lse: Option
         }
     }
     let tasks = input.tasks();
-    let size = match tasks.len() < MANY {
-        true => PIECE,
-        false => usize::MAX,
+    let size = if tasks.len() < MANY {
+        PIECE
+    } else {
+        usize::MAX
     };
     let (out, lse) = (&out, lse.as_ref());
     let tasks = tasks.iter().flat_map(|(span, heads)| {

@@ -117,10 +117,7 @@ impl Dims {
 
     /// Keys after its own that a query sees at most.
     fn after(&self) -> usize {
-        match self.causal {
-            true => 0,
-            false => self.before(),
-        }
+        if self.causal { 0 } else { self.before() }
     }
 
     fn check(&self) {
@@ -195,9 +192,10 @@ impl Input<'_> {
 
     /// Tasks of one span and heads that share keys; spans without a key have none.
     fn tasks(&self) -> Vec<(Span, Range<usize>)> {
-        let size = match self.splits_groups() {
-            true => 1,
-            false => self.dims.group(),
+        let size = if self.splits_groups() {
+            1
+        } else {
+            self.dims.group()
         };
         let spans = self.spans.iter().filter(|span| span.keys > 0);
         let heads = (0..self.dims.heads).step_by(size);

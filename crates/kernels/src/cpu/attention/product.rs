@@ -202,9 +202,10 @@ impl Tile {
             for (r, sums) in sums.iter().enumerate() {
                 for (v, sum) in sums.iter().enumerate() {
                     let c = self.c.add(r * self.c_row + v * lanes).cast::<S::f32s>();
-                    let sum = match self.accumulate {
-                        true => simd.add_f32s(c.read_unaligned(), *sum),
-                        false => *sum,
+                    let sum = if self.accumulate {
+                        simd.add_f32s(c.read_unaligned(), *sum)
+                    } else {
+                        *sum
                     };
                     c.write_unaligned(sum);
                 }

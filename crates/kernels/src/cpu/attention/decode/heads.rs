@@ -97,9 +97,10 @@ fn weigh<S: Simd, const N: usize>(
     width: usize,
 ) {
     // As many sums as there are registers for.
-    let columns = match N == 1 || S::F32_LANES > 8 {
-        true => weigh_columns::<S, N, 4>(simd, weights, values, parts, width, 0),
-        false => 0,
+    let columns = if N == 1 || S::F32_LANES > 8 {
+        weigh_columns::<S, N, 4>(simd, weights, values, parts, width, 0)
+    } else {
+        0
     };
     let columns = weigh_columns::<S, N, 2>(simd, weights, values, parts, width, columns);
     for column in (columns..width).step_by(S::F32_LANES) {
