@@ -23,7 +23,7 @@ const TOKENIZER_EXTRAS: [&str; 4] = [
 /// The folder of chat templates beside the first.
 const TEMPLATES: &str = "additional_chat_templates";
 
-/// The same for a message.
+/// The files of a tokenizer, for a message that there are none.
 pub fn tokenizer_names() -> String {
     let [whole, vocab, merges, words] = TOKENIZERS;
     format!("{whole}, nor {vocab} with {merges}, nor {words}")
@@ -36,7 +36,7 @@ pub fn resolve(given: &str) -> Result<ModelFiles> {
     Ok(files)
 }
 
-/// The names of a model's tokenizer files, which are fetched for a Hub model. `None` if it has no
+/// The names of a model's tokenizer files, which are fetched for a Hub model. Empty if it has no
 /// tokenizer.
 pub fn tokenizer_files(files: &ModelFiles) -> Result<Vec<String>> {
     let mut found = find(files, &TOKENIZERS[..1])?;

@@ -128,8 +128,8 @@ impl State {
                 tell_of_saving();
                 return;
             }
-            // If a rank fails, MPI ends the others by the same signal, and they may be gone
-            // already.
+            // If a rank fails, MPI ends the others by the same signal: they are gone before the
+            // wait is over.
             std::thread::spawn(|| {
                 std::thread::sleep(Duration::from_millis(1500));
                 if !FAILED.load(Ordering::SeqCst) {

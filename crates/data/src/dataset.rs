@@ -151,7 +151,7 @@ fn mix(
     Ok(Examples::join(sets).mixed(&per_epoch))
 }
 
-/// Turns an error about a setting into one about an entry of a list, if the list has several.
+/// Turns an error about a setting into one about an entry of a list, if the entry has that setting.
 fn of_entry(error: DataError, list: &'static str, index: usize, set: &TrainSet) -> DataError {
     let has = |key| match key {
         "template" => set.template.is_some(),

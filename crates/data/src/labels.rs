@@ -107,7 +107,7 @@ fn each_label(
 }
 
 /// The columns of texts to compare in the first row of the first training set, and whether a column
-/// holds their similarity; `None` if a row is one text. The columns `named` are taken, or else
+/// holds their similarity; no columns if a row is one text. The columns `named` are taken, or else
 /// known ones.
 ///
 /// # Errors
@@ -146,7 +146,7 @@ pub fn text_columns(
 struct Seen {
     kind: Option<Kind>,
     names: BTreeSet<String>,
-    /// The largest number of labels in a list.
+    /// The length of the longest list.
     count: usize,
     is_whole: bool,
     /// The whole numbers seen.

@@ -205,7 +205,6 @@ impl DataConfig {
 
     /// The `[data]` table for one of the sets, with the set's own settings. A set that names its
     /// column of text does not inherit the template, and the other way round.
-    /// its column of text has no template of the table, and the other way round.
     pub fn of_set(&self, set: &TrainSet) -> Self {
         let mut config = Self {
             train: TrainSets::One(set.spec()),

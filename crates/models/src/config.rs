@@ -103,8 +103,8 @@ pub trait ModelConfig: Clone {
         self.head().classifies() && of_head.clone().any(|head| name.starts_with(head))
     }
 
-    /// Whether a missing weight is always drawn at random: BERT's pooler, which checkpoints of the
-    /// masked language model lack.
+    /// Whether a weight that a checkpoint lacks is drawn at random, always the same: BERT's pooler,
+    /// which checkpoints of the masked language model lack.
     fn is_optional(&self, _name: &str) -> bool {
         false
     }

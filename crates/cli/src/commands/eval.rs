@@ -191,7 +191,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         _ => {}
     }
     let names: Vec<String> = results.iter().map(|(name, _)| name.to_string()).collect();
-    // The adapters below are compared with the base.
+    // The base comes last: the adapters above it are compared with it.
     if has_base {
         results.rotate_left(1);
     }

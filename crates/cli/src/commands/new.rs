@@ -80,7 +80,7 @@ const MODEL: &str = "gpt2";
 /// The default for chats, which need a model with a chat template.
 const CHAT_MODEL: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
 
-/// An encoder, for an objective that trains one, and the option or column that chose it.
+/// An encoder, for an objective that trains one, and the page that describes its rows.
 fn encoder(objective: ObjectiveName) -> Option<(&'static str, &'static str)> {
     match objective.kind().name {
         "classify" | "tag" => Some((

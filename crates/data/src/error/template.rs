@@ -66,7 +66,7 @@ pub enum TemplateProblem {
         origin: String,
         /// The steps allowed.
         steps: u64,
-        /// The bytes of text allowed.
+        /// The text allowed, in MiB.
         megabytes: usize,
     },
     /// It cannot be parsed, or it raised an exception.

@@ -130,7 +130,7 @@ fn fit_calls(message: &mut Map<String, Value>, speech: &Speech) {
     }
 }
 
-/// Renames the reasoning of a message if the template has no name for it.
+/// A note about the reasoning of a message, if the template cannot express reasoning.
 fn lost_reasoning(message: &Map<String, Value>, speech: &Speech) -> Option<Note> {
     let is_said = |name: &&str| {
         let said = message.get(*name).and_then(Value::as_str);

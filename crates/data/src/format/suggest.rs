@@ -75,9 +75,9 @@ pub fn suggest_objective(
     Ok(is_compared.then_some("embed"))
 }
 
-/// If the columns of the first row of `config.train` match no shape but look like a prompt and its
-/// completion, sets `template` and `completion_field`, and returns that row's prompt. A name that
-/// is not a file is looked up by `find`. A file without rows changes nothing.
+/// If the columns of the first row of the first set of `config.train` match no shape but look like a
+/// prompt and its completion, sets `template` and `completion_field`, and returns that row's prompt.
+/// A name that is not a file is looked up by `find`. A file without rows changes nothing.
 ///
 /// # Errors
 /// As [`Overview::read`](crate::Overview::read), for the first row only.

@@ -27,7 +27,7 @@ mod spans;
 use self::budget::{BYTES, STEPS};
 use self::marks::{BEGIN, END};
 
-/// The longest text of a chat in bytes, about two million tokens; tokenising takes several times as
+/// The longest text of a chat in bytes, about two million tokens; tokenising takes many times as
 /// much memory.
 const TEXT: usize = 8 << 20;
 
@@ -63,7 +63,7 @@ pub struct ChatTemplate {
 struct Compiled<'a> {
     template: &'a ChatTemplate,
     instructions: Instructions<'a>,
-    /// `None`: a template with blocks is rejected.
+    /// Always empty: a template with blocks is rejected.
     blocks: BTreeMap<&'a str, Instructions<'a>>,
 }
 

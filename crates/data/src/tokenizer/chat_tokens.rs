@@ -78,7 +78,7 @@ impl Tokenizer {
 
     /// The tokens that the template puts after what the assistant says, if they begin with a token
     /// of their own (`<|im_end|>`): an answer ends there, whatever the model's files name as its
-    /// end. `None` without a template, or if an answer ends in ordinary text.
+    /// end. Empty without a template, or if an answer ends in ordinary text.
     pub fn chat_end_ids(&self) -> Vec<u32> {
         // A word that no template writes by itself.
         const ANSWER: &str = "Quillwort";

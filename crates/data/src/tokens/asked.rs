@@ -20,7 +20,7 @@ pub struct AskedRow {
     /// Its tokens; none if there is nothing to predict.
     pub example: Option<Example>,
     /// Where its words begin and end: in characters of a text, or counted in a list of words or
-    /// tokens. `None` if the row is one text.
+    /// tokens. Empty if the row is one text.
     pub words: Vec<(usize, usize)>,
     /// Why there is nothing to predict.
     pub skipped: Option<String>,

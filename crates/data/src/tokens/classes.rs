@@ -107,7 +107,7 @@ impl Classes {
             }
             Value::Bool(is_true) => self.id_of_number(i64::from(*is_true)),
             Value::String(name) => self.named(name).or_else(|| {
-                // A cell of CSV is text; labels whose names are numbers are given by name.
+                // A cell of CSV is text; numbered labels are given by their number there.
                 self.id_of_number(name.trim().parse().ok()?)
             }),
             _ => None,

@@ -34,7 +34,7 @@ const DEFAULT_LENGTH: usize = 2048;
 
 impl Limits {
     /// The value of `data.max_length` if it is not set: 2,048, or the model's positions if those
-    /// are fewer. A model made for 131,072 positions would use them all, which no memory can hold.
+    /// are fewer. A model made for 131,072 positions would use them all, which needs more memory than people have.
     /// Without a model there is no such length.
     pub fn default_length(&self) -> usize {
         match self.max_positions {

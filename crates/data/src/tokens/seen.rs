@@ -24,7 +24,7 @@ pub struct SeenRow {
     /// tokens and there is no tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Its tokens, `[seq]`; empty if the row is too long for the model.
+    /// Its tokens, `[seq]`; `None` if the row is too long for the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_ids: Option<Vec<u32>>,
     /// A label for each token, `[seq]`: -100 if it is not learnt. The loss does the shift by one.

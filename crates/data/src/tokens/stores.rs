@@ -42,7 +42,7 @@ impl Stores {
         self.stores.iter().flat_map(|store| store.lengths())
     }
 
-    /// The store of an example, and its index there.
+    /// The index of the store that holds an example.
     pub fn store_of(&self, index: usize) -> usize {
         self.firsts.partition_point(|first| *first <= index) - 1
     }

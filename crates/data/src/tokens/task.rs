@@ -34,7 +34,7 @@ pub trait Task: Debug + Send + Sync {
     }
 
     /// Which of an example's tokens remain if it is cut from `length` to `max`: by default the
-    /// first. If `None`, the row is left out.
+    /// first. If none remain, the row is left out.
     fn kept(&self, _length: usize, max: usize) -> Range<usize> {
         0..max
     }

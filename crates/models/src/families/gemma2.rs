@@ -43,7 +43,7 @@ pub(super) fn scores(keys: &Keys, switches: &mut Switches) -> Result<(), String>
     common(keys, switches)
 }
 
-/// A soft cap, rounded so that its inverse is representable in 32 bits.
+/// A soft cap, which has to be a number in 32 bits together with its inverse.
 fn cap(keys: &Keys, key: &str) -> Result<Option<f64>, String> {
     let cap = keys.number_if(key)?;
     match cap.filter(|&cap| cap <= 0.0 || !(cap as f32).is_normal()) {

@@ -44,7 +44,7 @@ impl Change {
         }
     }
 
-    /// Which row of the model is row `row` of the file.
+    /// Which of the `rows` rows of the file is row `row` of the model.
     pub fn row(self, row: usize, rows: usize) -> usize {
         match self {
             Self::Woven { heads } => {
@@ -63,7 +63,8 @@ impl Change {
         }
     }
 
-    /// Which row of the file is row `place` of the model: the inverse of [`row`](Self::row).
+    /// Which row of the model is row `place` of the `rows` rows of the file: the inverse of
+    /// [`row`](Self::row).
     pub fn row_of_model(self, place: usize, rows: usize) -> usize {
         match self {
             Self::Woven { heads } => {

@@ -181,7 +181,7 @@ pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<Strin
     }
     add(&mut config, own_keys(&keys, of, &has)?);
     if of.name == "exaone4" && keys.window()?.is_none() {
-        // transformers' default is true.
+        // transformers' default is a window, unless the key is null.
         config["sliding_window"] = Value::Null;
     }
     let Value::Object(config) = config else {

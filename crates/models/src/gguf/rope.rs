@@ -88,7 +88,7 @@ fn scaled(keys: &Keys) -> Result<Map<String, Value>> {
                 rope.insert("mscale".into(), json!(1.0));
                 rope.insert("mscale_all_dim".into(), json!(all));
             }
-            // llama.cpp multiplies it by the attention factor.
+            // llama.cpp multiplies the usual attention factor by it.
             if let Some(times) = keys.number("rope.scaling.attn_factor")? {
                 let usual = 1.0 + 0.1 * factor.unwrap_or(1.0).max(1.0).ln();
                 rope.insert("attention_factor".into(), json!(times * usual));

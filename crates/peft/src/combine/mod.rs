@@ -48,8 +48,8 @@ pub struct Combined {
 impl WeightedAdapter {
     /// An adapter's folder.
     ///
+    /// # Errors
     /// If the folder holds no adapter, or a file is malformed.
-    /// If the folder holds no adapter or a file is broken.
     pub fn read(directory: &Path, weight: f64) -> Result<Self> {
         Ok(Self {
             name: directory.display().to_string(),

@@ -25,7 +25,7 @@ pub(crate) const STEPS: RangeInclusive<usize> = 0..=1 << 40;
 pub(crate) const PROBABILITY: Range<f64> = 0.0..1.0;
 /// A factor, limited so that usual values times it fit 32 bits.
 pub(crate) const FACTOR: RangeInclusive<f64> = -1e12..=1e12;
-/// The standard deviation of random values around zero.
+/// The standard deviation, or the bound, of random values around zero.
 pub(crate) const DEVIATION: RangeInclusive<f64> = 0.0..=1e6;
 
 /// Checks that the `value` of `key` lies in a range.

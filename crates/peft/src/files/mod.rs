@@ -57,7 +57,6 @@ pub fn write_adapter(
 /// # Errors
 /// If there is no such file (the error says so if the folder holds a whole model), or as
 /// [`config_from_fields`].
-/// [`config_from_fields`].
 pub fn read_config(directory: &Path) -> Result<Arc<dyn Method>> {
     let path = directory.join(CONFIG_NAME);
     let text = match read_text(&path) {

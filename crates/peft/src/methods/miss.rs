@@ -179,7 +179,7 @@ impl MissLayer {
         let (r, rows, columns) = (self.r, self.d_in / self.r, self.d_out / self.r);
         let blocks: Tensor<4> = weight.reshape([rows, r, columns, r]);
         let m: Tensor<4> = tensors.tensor3("miss_block").unsqueeze();
-        // In the file the blocks are [outputs, inputs].
+        // As in the file, the blocks are [outputs, inputs].
         let change = blocks.permute([0, 2, 3, 1]).matmul(m.clone()) + m;
         change
             .permute([0, 3, 1, 2])

@@ -14,6 +14,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// is active and trained stays so. The scaling and everything else about the method are taken
     /// from the saved adapter.
     ///
+    /// # Errors
     /// If there is no adapter with this name, or it is merged; if the saved adapter has another
     /// method, layers or rank; if one of them took a part of the weights (PiSSA, OLoRA, LoftQ) and
     /// their configurations differ, in which case [`load_adapter`](Self::load_adapter) replaces it.

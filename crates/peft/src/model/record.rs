@@ -19,6 +19,7 @@ impl<M: BaseModel> PeftModel<M> {
 
     /// Writes the frozen base as a Burn record (`.bpk`).
     ///
+    /// # Errors
     /// If the file cannot be written, or the base is quantised: codes are not parameters. A base
     /// kept in blocks is written in 32 bits.
     pub fn save_base_record(&self, path: impl AsRef<Path>) -> Result<()> {

@@ -41,7 +41,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// The gradients that [`after_step`](Self::after_step) needs, taken before an optimizer
-    /// consumes them; `None` if no active adapter uses them.
+    /// consumes them; empty if no active adapter uses them.
     pub fn step_gradients(&self, gradients: &GradientsParams) -> StepGradients {
         let mut found = StepGradients::default();
         for name in self.stepped() {

@@ -27,8 +27,8 @@ impl CheckpointInfo {
     /// The checkpoint at `path`: a `checkpoint-N` folder, or the output folder of a run, whose
     /// [`latest`](Self::latest) is taken.
     ///
+    /// # Errors
     /// If there is none, or the named one is damaged.
-    /// If there is none, or if the one that is named is broken.
     pub fn find(path: &Path) -> Result<Self> {
         if path.join(STATE_NAME).is_file() {
             let saved = Saved::read(path)?;

@@ -123,7 +123,7 @@ fn f1([right, wrong, missed]: [f64; 3]) -> f64 {
     }
 }
 
-/// F1 of all labels together; `None` if nothing was counted.
+/// F1 of all labels together; NaN if nothing was counted.
 fn together(mut each: impl Iterator<Item = [f64; 3]>) -> f64 {
     let Some(first) = each.next() else {
         return f64::NAN;

@@ -72,7 +72,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
         }
         _ => {}
     }
-    // The adapters below are compared with the base.
+    // The base comes last: the adapters above it are compared with it.
     results.rotate_left(1);
     let mut rows = vec![["adapter", "exact", "contained", "answers"].map(String::from)];
     rows.extend(results.iter().map(|(name, result)| {

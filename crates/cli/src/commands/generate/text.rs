@@ -137,7 +137,6 @@ impl Request<'_> {
 
     /// Continues all prompts together. `show` gets the text of a single prompt piece by piece, and
     /// returns whether to continue.
-    /// whether to go on.
     pub fn answers(
         &self,
         model: &LanguageModel,

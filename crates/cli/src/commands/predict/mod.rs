@@ -254,7 +254,7 @@ impl Asked<'_> {
     }
 }
 
-/// The tokens of a row; `None` if there is nothing to predict.
+/// The number of tokens of a row; 0 if there is nothing to predict.
 fn tokens(row: &AskedRow) -> usize {
     row.example
         .as_ref()

@@ -62,7 +62,7 @@ fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
             return (size > 1).then(|| launch(Some(size), name, size));
         }
     }
-    // PMIx does not give their number. If there are two, the second knows its own rank.
+    // PMIx does not give their number, but any rank above 0 shows that there are several.
     let name = "PMIX_RANK";
     if let Some(rank) = number(name).filter(|&rank| rank > 0) {
         return Some(launch(None, name, rank));

@@ -104,7 +104,7 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
     }
 }
 
-/// A text of many times what the chat says would take the tokenizer many times as long.
+/// A text of many times what the chat says would cost the tokenizer many times as much.
 #[test]
 fn a_short_chat_makes_no_long_text() {
     let error = render("{{ ' ' * 300000 }}", messages()).unwrap_err();

@@ -304,7 +304,7 @@ fn pad(text: &str, name: &str, width: i64, fill: Option<&str>) -> Result<String>
             format!("{sign}{}{}", fill.repeat(missing), &text[sign.len()..])
         }
         _ => {
-            // Python's own rule for odd cases.
+            // Python's own rule for an odd number of fill characters.
             let left = missing / 2 + (missing & width & 1);
             fill.repeat(left) + text + &fill.repeat(missing - left)
         }

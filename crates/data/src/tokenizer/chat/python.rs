@@ -118,8 +118,8 @@ fn quote(text: &str, out: &mut String) {
     out.push(mark);
 }
 
-/// Whether `repr` leaves a character unescaped. Rust's rule is the same, except for characters that
-/// combine with the one before: Rust escapes those.
+/// Whether `repr` leaves a character unescaped. Rust's rule is the same, except that it escapes a
+/// character that combines with the one before if there is none: here there is one.
 fn is_printable(character: char) -> bool {
     let (mut buffer, before) = ([0; 4], "a");
     let text = [before, character.encode_utf8(&mut buffer)].concat();

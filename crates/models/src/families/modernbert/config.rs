@@ -112,7 +112,7 @@ pub enum ClassifierPooling {
     Mean,
 }
 
-/// The bases of the wavelengths in blocks with and without a window, and the longest text.
+/// The bases of the wavelengths in blocks without and with a window, and the longest text.
 const DEFAULTS: &str = r#"{
     "global_rope_theta": 160000.0, "local_rope_theta": 10000.0, "max_position_embeddings": 8192
 }"#;

@@ -131,9 +131,9 @@ impl PromptLearning {
     }
 }
 
-/// The functions of [`Method`](crate::Method) that are the same for all configurations with a field
-/// `prompt: PromptLearning` and a constant `PEFT_TYPE` which implement [`AtModel`](crate::AtModel).
-/// field `prompt: PromptLearning` and a constant `PEFT_TYPE`, which are [`AtModel`](crate::AtModel).
+/// The functions of [`Method`](crate::Method) that are the same for all configurations that have a
+/// field `prompt: PromptLearning` and a constant `PEFT_TYPE` and implement
+/// [`AtModel`](crate::AtModel).
 #[macro_export]
 macro_rules! method_of_prompt {
     ($class:literal) => {
