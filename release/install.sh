@@ -3,24 +3,35 @@
 #
 #     sh install.sh ARCHIVE [--prefix DIR]        (~/.local unless said otherwise)
 #
-# ARCHIVE is a file or an https address; its checksum lies beside it (ARCHIVE.sha256) and is held against it.
+# ARCHIVE is a file or an https address; its checksum lies beside it (ARCHIVE.sha256) and is compared with it.
 # Nothing is needed but a shell, tar, gzip, sha256sum (or shasum), and for an address curl or wget.
 set -eu
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+# A word as a shell reads it again.
+quoted() {
+    case "$1" in
+        *[!A-Za-z0-9_./~+@%:,=-]* | '') printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
 
 archive=
-prefix="${HOME:-}/.local"
+prefix=
 while [ $# -gt 0 ]; do
     case "$1" in
-        --prefix) [ $# -gt 1 ] || fail "--prefix needs a folder"; prefix="$2"; shift 2 ;;
+        --prefix) [ -n "${2:-}" ] || fail "--prefix needs a folder"; prefix="$2"; shift 2 ;;
         -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
         -*) fail "$1 is no option; there is --prefix DIR" ;;
         *) [ -z "$archive" ] || fail "one archive at a time: $archive, $1"; archive="$1"; shift ;;
     esac
 done
 [ -n "$archive" ] || fail "name the archive: sh install.sh peft-VERSION-TARGET.tar.gz"
+if [ -z "$prefix" ]; then
+    [ -n "${HOME:-}" ] || fail "HOME is not set: name the folder to install into with --prefix DIR"
+    prefix="$HOME/.local"
+fi
 case "$prefix" in /*) ;; *) prefix="$(pwd)/$prefix" ;; esac
 
 work="$(mktemp -d)"
@@ -36,63 +47,77 @@ fetch() {
     fi
 }
 
-file="$(basename "$archive")"
 case "$archive" in
     https://*)
-        fetch "$archive" "$work/$file" || fail "$archive cannot be fetched"
-        fetch "$archive.sha256" "$work/$file.sha256" || fail "$archive.sha256 cannot be fetched"
+        fetch "$archive" "$work/archive" || fail "$archive cannot be fetched"
+        fetch "$archive.sha256" "$work/sha256" || fail "$archive.sha256 cannot be fetched"
         ;;
     *://*) fail "$archive: give an https address, or a file" ;;
     *)
         [ -f "$archive" ] || fail "$archive: there is no such file"
         [ -f "$archive.sha256" ] || fail "$archive.sha256: the checksum is missing"
-        cp "$archive" "$work/$file"
-        cp "$archive.sha256" "$work/$file.sha256"
+        cp "$archive" "$work/archive"
+        cp "$archive.sha256" "$work/sha256"
         ;;
 esac
 
 if command -v sha256sum >/dev/null 2>&1; then
-    sum="$(sha256sum <"$work/$file")"
+    sum="$(sha256sum <"$work/archive")"
 elif command -v shasum >/dev/null 2>&1; then
-    sum="$(shasum -a 256 <"$work/$file")"
+    sum="$(shasum -a 256 <"$work/archive")"
 else
-    fail "neither sha256sum nor shasum is there: the checksum cannot be held against the archive"
+    fail "neither sha256sum nor shasum is there: the archive cannot be compared with its checksum"
 fi
-read -r wanted _ <"$work/$file.sha256" || fail "$archive.sha256 is empty"
+read -r wanted _ <"$work/sha256" || [ -n "$wanted" ] || fail "$archive.sha256 is empty"
 [ "${sum%% *}" = "$wanted" ] || fail "$archive is not what its checksum says: fetch it again"
 
-gzip -dc "$work/$file" | tar -xf - -C "$work" || fail "$archive cannot be unpacked"
-top="$work/${file%.tar.gz}"
-[ -x "$top/bin/peft" ] || fail "$archive holds no peft"
+mkdir "$work/unpacked"
+gzip -dc "$work/archive" >"$work/tar" && tar -xf "$work/tar" -C "$work/unpacked" || fail "$archive cannot be unpacked"
+# It holds one folder, whatever the file is called.
+set -- "$work"/unpacked/*
+[ $# -eq 1 ] && [ -f "$1/bin/peft" ] && [ -x "$1/bin/peft" ] || fail "$archive holds no peft"
+top="$1"
 # Before anything is put in place.
 version="$("$top/bin/peft" --version)" ||
-    fail "this command does not run here: it is for another processor or an older or newer system ($file)"
+    fail "this command does not run here: it is for another processor or an older or newer system ($archive)"
 
-put() { # put SOURCE FOLDER [NAME]
+for part in bin share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d \
+    share/man/man1 share/doc/peft share/peft; do
+    mkdir -p "$prefix/$part" && [ -w "$prefix/$part" ] ||
+        fail "$prefix/$part cannot be written to; name another folder with --prefix DIR"
+done
+
+put() { # put FILE FOLDER [NAME]
     mkdir -p "$prefix/$2"
     to="$prefix/$2/${3:-$(basename "$1")}"
-    rm -rf "$to.new"
-    cp -R "$1" "$to.new"
+    [ ! -d "$to" ] || fail "$to is a folder; a file belongs there"
     # A file takes the other's place in one step.
-    [ ! -d "$to" ] || rm -rf "$to"
-    mv -f "$to.new" "$to"
+    cp "$1" "$to.peft-new"
+    mv -f "$to.peft-new" "$to"
+}
+put_all() { # put_all FOLDER FOLDER: its files; what else is there stays
+    for item in "$1"/*; do
+        if [ -d "$item" ]; then
+            put_all "$item" "$2/$(basename "$item")"
+        elif [ -f "$item" ]; then
+            put "$item" "$2"
+        fi
+    done
 }
 put "$top/completions/peft.bash" share/bash-completion/completions peft
 put "$top/completions/_peft" share/zsh/site-functions
 put "$top/completions/peft.fish" share/fish/vendor_completions.d
-for page in "$top"/man/man1/*.1; do
-    put "$page" share/man/man1
-done
+put_all "$top/man/man1" share/man/man1
 for text in README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE THIRD-PARTY.txt; do
     put "$top/$text" share/doc/peft
 done
-put "$top/share" share peft
+put_all "$top/share" share/peft
 # Last, in one step: a peft that runs goes on.
 put "$top/bin/peft" bin
 
 say "$version is $prefix/bin/peft"
 case ":${PATH:-}:" in
     *":$prefix/bin:"*) ;;
-    *) say "it is not on your PATH yet: export PATH=\"$prefix/bin:\$PATH\"" ;;
+    *) say "it is not on your PATH yet: export PATH=$(quoted "$prefix/bin"):\"\$PATH\"" ;;
 esac
-say "try it: cd $prefix/share/peft && peft train configs/quickstart.toml --set training.output_dir=\$HOME/quickstart"
+say "try it: cd $(quoted "$prefix/share/peft") && peft train configs/quickstart.toml --set training.output_dir=\"\$HOME/quickstart\""
