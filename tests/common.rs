@@ -55,7 +55,7 @@ pub struct Answer {
 }
 
 /// Variables that change what a command prints or where it looks.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 17] = [
     "CI",
     "CLICOLOR",
     "CLICOLOR_FORCE",
@@ -63,6 +63,12 @@ const SETTINGS: [&str; 11] = [
     "NO_COLOR",
     "HF_ENDPOINT",
     "HF_TOKEN",
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
     "OMPI_COMM_WORLD_SIZE",
     "PMI_SIZE",
     "PMIX_RANK",

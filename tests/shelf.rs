@@ -111,6 +111,7 @@ fn the_doctor_tells_what_a_report_needs_and_no_secret() {
             .starts_with("rustc 1.")
     );
     assert_eq!(told["processor"]["plain_kernels"], true);
+    assert_eq!(told["processor"]["features_used"], json!([]));
     assert_eq!(told["hub"]["has_token"], true);
     assert_eq!(told["hub"]["reached"], Value::Null, "the lab is offline");
     assert_eq!(told["environment"]["BURN_PEFT_KERNELS"], "plain");
@@ -153,6 +154,18 @@ fn the_doctor_asks_the_hub() {
     // Nobody listens there.
     let told = said("http://127.0.0.1:9");
     assert_eq!(told["reached"], false, "{told}");
+    // By a proxy, as downloads.
+    let mut command = lab.command(PEFT);
+    command
+        .env("HF_ENDPOINT", "http://hub.invalid")
+        .env("HF_HUB_OFFLINE", "0")
+        .env("HTTP_PROXY", &server.endpoint);
+    let answer = Answer::from(command.args(["doctor", "--json"]).output().unwrap());
+    let requests = server.take_requests();
+    assert!(
+        requests[0].contains("hub.invalid"),
+        "{requests:?} {answer:?}"
+    );
 }
 
 /// The schema, and what of JSON Schema it uses.
@@ -195,8 +208,11 @@ impl Schema {
             "minimum" => value
                 .as_f64()
                 .is_none_or(|number| number >= said.as_f64().unwrap()),
+            "pattern" if said == "^[Nn][Oo][Nn][Ee]$" => value
+                .as_str()
+                .is_some_and(|text| text.eq_ignore_ascii_case("none")),
             "pattern" => {
-                // One pattern, of words that end in a number.
+                // The other pattern, of words that end in a number.
                 let stem = said
                     .as_str()
                     .unwrap()
@@ -370,7 +386,7 @@ fn the_schema_takes_what_the_reader_takes() {
     ] {
         assert_eq!(schema.takes_file(&table(change)), is_right, "{change}");
     }
-    for method in ["NONE", "IA3", "ADALORA", "OFT", "PREFIX_TUNING"] {
+    for method in ["NONE", "none", "IA3", "ADALORA", "OFT", "PREFIX_TUNING"] {
         let text = base.replace(
             "\"LORA\"\nr = 4\nlora_alpha = 8\nlora_dropout = 0.1",
             &format!("\"{method}\""),

@@ -8,7 +8,7 @@ use super::HubOptions;
 /// How long to wait for a server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What came of [`HubOptions::ask`].
+/// The result of [`HubOptions::ask`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubAnswer {
     /// It answered.
@@ -52,7 +52,11 @@ impl HubOptions {
     /// Asks the server for an answer, and whether it accepts the token if there is one. Takes at most
     /// five seconds.
     pub fn ask(&self) -> HubAnswer {
-        let agent = ureq::AgentBuilder::new().timeout(PATIENCE).build();
+        // By the proxy of the environment, as downloads.
+        let agent = ureq::AgentBuilder::new()
+            .timeout(PATIENCE)
+            .try_proxy_from_env(true)
+            .build();
         let begun = Instant::now();
         let answer = match &self.token {
             Some(token) => agent

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn_peft_models::hub::{HubAnswer, HubOptions};
 use serde_json::{Value, json};
 
-use super::variables::without_password;
+use super::private::address;
 
 /// The Hub, as the report shows it.
 pub struct Hub {
@@ -38,7 +38,7 @@ impl Hub {
             "none: public models only"
         };
         vec![
-            ("server", without_password(&self.options.endpoint)),
+            ("server", address(&self.options.endpoint)),
             ("access", self.said()),
             ("token", token.to_string()),
         ]
@@ -47,7 +47,7 @@ impl Hub {
     pub fn json(&self) -> Value {
         let is_reached = self.answer.as_ref().map(HubAnswer::is_reached);
         json!({
-            "server": without_password(&self.options.endpoint),
+            "server": address(&self.options.endpoint),
             "offline": self.options.offline,
             "reached": is_reached,
             "said": self.said(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::private::paths;
 use crate::output::size;
 
 /// The main memory in bytes, as far as the system reports it.
@@ -74,22 +75,22 @@ impl Folder {
         }
     }
 
+    fn shown(&self) -> String {
+        paths(&self.path.display().to_string())
+    }
+
     pub fn text(&self) -> String {
         let bytes = self.bytes.map_or("empty".to_string(), size);
         let free = self
             .free
             .map(|bytes| format!(", {} free on its disk", size(bytes)));
-        format!(
-            "{}: {bytes}{}",
-            self.path.display(),
-            free.unwrap_or_default()
-        )
+        format!("{}: {bytes}{}", self.shown(), free.unwrap_or_default())
     }
 
     pub fn json(&self) -> Value {
         json!({
             "what": self.what,
-            "path": self.path,
+            "path": self.shown(),
             "bytes": self.bytes,
             "free": self.free,
         })
@@ -141,5 +142,14 @@ mod tests {
         let missing = Folder::look("tokens", dir.path().join("no/such"));
         assert_eq!(missing.bytes, None);
         assert_eq!(missing.free.is_some(), folder.free.is_some());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_path_may_be_no_text() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"/no/\xff")).to_path_buf();
+        let json = Folder::look("tokens", path).json();
+        assert_eq!(json["path"], "/no/\u{fffd}");
     }
 }

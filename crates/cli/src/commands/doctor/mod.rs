@@ -2,6 +2,7 @@
 
 mod hub;
 mod machine;
+mod private;
 mod processor;
 mod variables;
 

@@ -11,12 +11,10 @@ use super::words;
 
 /// Features that no kernel here makes use of, as Linux calls them.
 const NOT_USED: &[&str] = &[
-    "avx512_bf16",
     "avx512_fp16",
     "amx_bf16",
     "amx_int8",
     // ARM.
-    "asimddp",
     "i8mm",
     "bf16",
     "sve",
@@ -37,13 +35,20 @@ impl Processor {
     pub fn look() -> Self {
         let flags = flags();
         let has = |name: &&&str| flags.split_whitespace().any(|flag| flag == **name);
+        let unknown = NOT_USED.iter().filter(has).copied();
+        let is_plain = std::env::var("BURN_PEFT_KERNELS").is_ok_and(|value| value == "plain");
+        let (used, not_used) = if is_plain {
+            (Vec::new(), used().into_iter().chain(unknown).collect())
+        } else {
+            (used(), unknown.collect())
+        };
         Self {
             product: product(&Device::flex()),
             cores: available_parallelism().map_or(1, |cores| cores.get()),
             threads: rayon::current_num_threads(),
-            used: used(),
-            not_used: NOT_USED.iter().filter(has).copied().collect(),
-            is_plain: std::env::var("BURN_PEFT_KERNELS").is_ok_and(|value| value == "plain"),
+            used,
+            not_used,
+            is_plain,
         }
     }
 
@@ -59,7 +64,14 @@ impl Processor {
                 "threads",
                 format!("{} on {} cores", self.threads, self.cores),
             ),
-            ("used", words(&self.used)),
+            (
+                "used",
+                if self.is_plain {
+                    "none: the kernels are plain".into()
+                } else {
+                    words(&self.used)
+                },
+            ),
             ("not used", words(&self.not_used)),
             ("int8", format!("by {}", int8_body())),
             ("kernels", kernels.to_string()),
@@ -92,16 +104,28 @@ fn used() -> Vec<&'static str> {
         ("avx512bw", is_x86_feature_detected!("avx512bw")),
         ("avx512vl", is_x86_feature_detected!("avx512vl")),
         ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
     ];
     let found = features.into_iter().filter(|(_, is_there)| *is_there);
     found.map(|(name, _)| name).collect()
 }
 
-/// The same of other processors: every 64-bit ARM has NEON.
-#[cfg(not(target_arch = "x86_64"))]
+/// The same of a 64-bit ARM.
+#[cfg(target_arch = "aarch64")]
 fn used() -> Vec<&'static str> {
-    let is_arm = cfg!(target_arch = "aarch64");
-    is_arm.then_some("neon").into_iter().collect()
+    use std::arch::is_aarch64_feature_detected;
+    let features = [
+        ("neon", is_aarch64_feature_detected!("neon")),
+        ("dotprod", is_aarch64_feature_detected!("dotprod")),
+    ];
+    let found = features.into_iter().filter(|(_, is_there)| *is_there);
+    found.map(|(name, _)| name).collect()
+}
+
+/// No kernel has a version for other processors.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn used() -> Vec<&'static str> {
+    Vec::new()
 }
 
 /// The features of the first core, as Linux lists them; empty on other systems.

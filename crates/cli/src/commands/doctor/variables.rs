@@ -2,46 +2,73 @@
 
 use serde_json::{Map, Value};
 
-/// Their names, and whether the value is secret.
-const NAMES: &[(&str, bool)] = &[
-    ("BURN_PEFT_CACHE", false),
-    ("BURN_PEFT_KERNELS", false),
-    ("RAYON_NUM_THREADS", false),
-    ("MIMALLOC_PURGE_DELAY", false),
-    ("HF_HOME", false),
-    ("HF_HUB_CACHE", false),
-    ("HF_ENDPOINT", false),
-    ("HF_TOKEN", true),
-    ("HF_TOKEN_PATH", false),
-    ("HF_HUB_OFFLINE", false),
-    ("TRANSFORMERS_OFFLINE", false),
-    ("XDG_CACHE_HOME", false),
-    ("CUDA_PATH", false),
-    ("CUDA_VISIBLE_DEVICES", false),
-    ("VK_ICD_FILENAMES", false),
-    ("OMPI_COMM_WORLD_SIZE", false),
-    ("PMI_SIZE", false),
-    ("PMIX_RANK", false),
-    ("SLURM_PROCID", false),
-    ("NO_COLOR", false),
-    ("CLICOLOR", false),
-    ("CLICOLOR_FORCE", false),
-    ("TMPDIR", false),
+use super::private::{address, paths};
+
+/// What a variable's value is.
+enum Kind {
+    /// A path, a number, a word.
+    Open,
+    /// A URL, which may hold a password.
+    Address,
+    /// Nothing to show.
+    Secret,
+    /// What others read and the downloads do not.
+    NotRead,
+}
+
+/// Their names.
+const NAMES: &[(&str, Kind)] = &[
+    ("BURN_PEFT_CACHE", Kind::Open),
+    ("BURN_PEFT_KERNELS", Kind::Open),
+    ("RAYON_NUM_THREADS", Kind::Open),
+    ("MIMALLOC_PURGE_DELAY", Kind::Open),
+    ("HF_HOME", Kind::Open),
+    ("HF_HUB_CACHE", Kind::Open),
+    ("HF_ENDPOINT", Kind::Address),
+    ("HF_TOKEN", Kind::Secret),
+    ("HF_TOKEN_PATH", Kind::Open),
+    ("HF_HUB_OFFLINE", Kind::Open),
+    ("TRANSFORMERS_OFFLINE", Kind::Open),
+    ("ALL_PROXY", Kind::Address),
+    ("all_proxy", Kind::Address),
+    ("HTTPS_PROXY", Kind::Address),
+    ("https_proxy", Kind::Address),
+    ("HTTP_PROXY", Kind::Address),
+    ("http_proxy", Kind::Address),
+    ("NO_PROXY", Kind::NotRead),
+    ("no_proxy", Kind::NotRead),
+    ("XDG_CACHE_HOME", Kind::Open),
+    ("CUDA_PATH", Kind::Open),
+    ("CUDA_VISIBLE_DEVICES", Kind::Open),
+    ("VK_ICD_FILENAMES", Kind::Open),
+    ("OMPI_COMM_WORLD_SIZE", Kind::Open),
+    ("PMI_SIZE", Kind::Open),
+    ("PMIX_RANK", Kind::Open),
+    ("SLURM_PROCID", Kind::Open),
+    ("NO_COLOR", Kind::Open),
+    ("CLICOLOR", Kind::Open),
+    ("CLICOLOR_FORCE", Kind::Open),
+    ("TMPDIR", Kind::Open),
 ];
 
 /// Those that are set, with their values.
 pub fn set() -> Vec<(&'static str, String)> {
     let names = NAMES.iter();
-    let set = names.filter_map(|(name, is_secret)| {
+    let set = names.filter_map(|(name, kind)| {
         let value = std::env::var_os(name)?;
-        let shown = if *is_secret {
-            "(set, not shown)".to_string()
-        } else {
-            without_password(&value.to_string_lossy())
-        };
-        Some((*name, shown))
+        Some((*name, shown(kind, &value.to_string_lossy())))
     });
     set.collect()
+}
+
+fn shown(kind: &Kind, value: &str) -> String {
+    match kind {
+        Kind::Secret => "(set, not shown)".to_string(),
+        Kind::NotRead => "(set; peft does not read it)".to_string(),
+        _ if value.is_empty() => String::new(),
+        Kind::Open if !value.contains("://") => paths(value),
+        Kind::Open | Kind::Address => address(value),
+    }
 }
 
 /// The same as an object.
@@ -53,29 +80,21 @@ pub fn json() -> Value {
     )
 }
 
-/// A URL without its user and password.
-pub fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_string();
-    };
-    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_left_out() {
-        for (url, shown) in [
-            ("https://huggingface.co", "https://huggingface.co"),
-            ("https://me:secret@mirror:8080/hf", "https://mirror:8080/hf"),
-            ("https://mirror/a@b", "https://mirror/a@b"),
-            ("/home/me", "/home/me"),
-        ] {
-            assert_eq!(without_password(url), shown);
-        }
+    fn a_value_is_shown_by_its_kind() {
+        let url = "https://me:secret@mirror/hf";
+        assert_eq!(shown(&Kind::Address, url), "https://mirror/hf");
+        assert_eq!(shown(&Kind::Open, url), "https://mirror/hf");
+        assert_eq!(shown(&Kind::Secret, url), "(set, not shown)");
+        assert_eq!(
+            shown(&Kind::Address, "me:secret@mirror"),
+            "(set, not a URL)"
+        );
+        assert_eq!(shown(&Kind::Open, "plain"), "plain");
+        assert_eq!(shown(&Kind::Address, ""), "");
     }
 }

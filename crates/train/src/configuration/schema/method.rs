@@ -7,10 +7,16 @@ use serde_json::{Map, Value, json};
 /// A schema for each method, and one for training all weights.
 pub fn all() -> Vec<Value> {
     let mut methods: Vec<Value> = peft_types().iter().map(|name| of(name)).collect();
+    // The reader takes the word in any case, and beside it ignores a method's keys.
     methods.push(json!({
         "title": "all weights",
         "type": "object",
-        "properties": { "peft_type": { "const": "NONE" } },
+        "properties": {
+            "peft_type": { "anyOf": [
+                { "const": "NONE" },
+                { "type": "string", "pattern": "^[Nn][Oo][Nn][Ee]$" },
+            ] },
+        },
         "required": ["peft_type"],
     }));
     methods
