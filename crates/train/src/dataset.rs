@@ -68,7 +68,7 @@ impl Dataset<Example> for ExampleDataset {
                 (sequence, index - starts[sequence])
             }
         };
-        Ok(self.examples.sequence(sequence).swap_remove(place))
+        Ok(self.examples.example(sequence, place))
     }
 
     fn len(&self) -> usize {
@@ -121,9 +121,80 @@ pub fn examples_of<I: Serialize>(
 
 #[cfg(test)]
 mod tests {
+    use burn::data::dataloader::DataLoaderBuilder;
+    use burn::data::dataset::transform::PartialDataset;
+    use burn::module::Module;
+    use burn::optim::AdamWConfig;
+    use burn::train::metric::LossMetric;
+    use burn::train::{
+        InferenceStep, Learner, RegressionOutput, SupervisedTraining, TrainOutput, TrainStep,
+    };
+    use burn_peft::{LoraConfig, PeftModel, get_peft_model};
     use burn_peft_data::Shape;
+    use burn_peft_models::{AutoModel, CausalLm, Pretrained};
 
     use super::*;
+
+    /// What Burn's learner trains.
+    #[derive(Module, Debug)]
+    struct Trained {
+        model: PeftModel<AutoModel>,
+    }
+
+    impl Trained {
+        fn loss(&self, batch: &LmBatch) -> RegressionOutput {
+            let loss = self.model.loss(batch) / batch.count.max(1) as f32;
+            let shown = loss.clone().reshape([1, 1]);
+            RegressionOutput::new(loss, shown.clone(), shown)
+        }
+    }
+
+    impl TrainStep for Trained {
+        type Input = LmBatch;
+        type Output = RegressionOutput;
+
+        fn step(&self, batch: LmBatch) -> TrainOutput<RegressionOutput> {
+            let output = self.loss(&batch);
+            TrainOutput::new(self, output.loss.backward(), output)
+        }
+    }
+
+    impl InferenceStep for Trained {
+        type Input = LmBatch;
+        type Output = RegressionOutput;
+
+        fn step(&self, batch: LmBatch) -> RegressionOutput {
+            self.loss(&batch)
+        }
+    }
+
+    /// Burn's transforms, loader and learner take the examples.
+    #[test]
+    fn burns_learner_trains_on_them() {
+        let device = Device::flex();
+        let dataset = ExampleDataset::from(examples());
+        let loader = |device: &Device| {
+            let loader = DataLoaderBuilder::new(dataset.batcher()).batch_size(2);
+            let part = PartialDataset::new(dataset.clone(), 1, 7);
+            loader.shuffle(1).set_device(device.clone()).build(part)
+        };
+        let base = AutoModel::from_pretrained("../../assets/tiny-gpt2", &device).unwrap();
+        let model = get_peft_model(base, LoraConfig::new().with_r(2)).unwrap();
+        let batch = dataset
+            .batcher()
+            .batch(vec![dataset.get(1).unwrap()], &device);
+        let before = model.loss(&batch).into_scalar::<f32>();
+
+        let folder = tempfile::tempdir().unwrap();
+        let learner = Learner::new(Trained { model }.train(), AdamWConfig::new().init(), 0.05);
+        let autodiff = device.clone().autodiff();
+        let training = SupervisedTraining::new(folder.path(), loader(&autodiff), loader(&device))
+            .metrics((LossMetric::new(),))
+            .num_epochs(2);
+        let trained = training.launch(learner).model;
+        let after = trained.model.loss(&batch).into_scalar::<f32>();
+        assert!(after < before, "{before} before, {after} after");
+    }
 
     fn examples() -> Examples {
         let example = |row: usize| Example {

@@ -333,6 +333,20 @@ impl Examples {
         }
     }
 
+    /// One of the [`examples_in`](Self::examples_in) a sequence.
+    ///
+    /// # Panics
+    /// If there is no such sequence, or `place` is not below their number.
+    pub fn example(&self, sequence: usize, place: usize) -> Example {
+        match &self.sequences {
+            Some(sequences) => self.store.get(sequences[sequence][place] as usize),
+            None => {
+                assert_eq!(place, 0, "sequence {sequence} has one example");
+                self.store.get(sequence)
+            }
+        }
+    }
+
     /// The BLAKE3 hash of all sequences, in hexadecimal: of their tokens, labels and order.
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();

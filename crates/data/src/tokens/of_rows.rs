@@ -4,11 +4,11 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, SettingProblem};
 use crate::tokenizer::Tokenizer;
-use crate::tokens::cache::default_cache_dir;
 use crate::tokens::example::Limits;
 use crate::tokens::examples::Examples;
 use crate::tokens::task::Task;
@@ -17,9 +17,9 @@ impl Examples {
     /// The examples of rows that lie in no file, in their order. A row is what serde makes an object
     /// of, with the columns that a row of a file would have; `name` is how errors call the rows.
     ///
-    /// The rows pass through a file in the folder of the cache, one in memory at a time, and are then
-    /// as those of any file: what was tokenised before is found again, and a run on them resumes
-    /// exactly.
+    /// The rows pass through a file in the system's folder for temporary files, one in memory at a
+    /// time, and are then as those of any file: what was tokenised before is found again, and a run on
+    /// them resumes exactly.
     ///
     /// # Errors
     /// Those of the rows, of which the first ends it; and as [`load_with`](Self::load_with).
@@ -31,15 +31,11 @@ impl Examples {
         limits: Limits,
         task: &dyn Task,
     ) -> Result<Self> {
-        let cache = config.cache_dir.clone().unwrap_or_else(default_cache_dir);
-        let cannot = |source| DataError::Cache {
-            path: cache.clone(),
-            source,
-        };
-        std::fs::create_dir_all(&cache).map_err(cannot)?;
-        let folder = tempfile::tempdir_in(&cache).map_err(cannot)?;
-        // The same name each time, since the cache asks for it.
+        // Not in the cache, which nobody clears of what a killed process leaves.
+        let folder = own_folder()?;
+        // The same name each time, since the cache's key has it.
         let path = folder.path().join("rows.jsonl");
+        let cannot = |source| DataError::io(&path)(source);
         let mut file = BufWriter::new(std::fs::File::create(&path).map_err(cannot)?);
         for row in rows {
             let row = serde_json::to_string(&row?).map_err(|error| {
@@ -48,7 +44,7 @@ impl Examples {
             writeln!(file, "{row}").map_err(cannot)?;
         }
         file.flush().map_err(cannot)?;
-        // What is no path is asked for: the rows keep their name in errors and reports.
+        // `find` is only called for a name that is no path.
         let spec = if Path::new(name).exists() {
             format!("the rows of {name}")
         } else {
@@ -57,6 +53,20 @@ impl Examples {
         let find = |_: &str| Ok(Some(vec![path.clone()]));
         Self::load_with(&spec, config, tokenizer, limits, &find, task)
     }
+}
+
+/// A new folder for temporary files, which only its owner can read.
+fn own_folder() -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("peft-rows-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o700));
+    }
+    builder
+        .tempdir()
+        .map_err(DataError::io(&std::env::temp_dir()))
 }
 
 #[cfg(test)]
