@@ -294,8 +294,7 @@ impl LayerMethod for LoKrLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let delta = self.drops.apply(self.change(tensors), input.is_autodiff());
-        base.forward(input.clone()) + input.matmul(delta)
+        self.drops.forward(self.change(tensors), input, base)
     }
 
     fn convolve(
@@ -304,8 +303,7 @@ impl LayerMethod for LoKrLayer {
         input: Tensor<4>,
         base: &Base<'_, Tensor<4>>,
     ) -> Tensor<4> {
-        let delta = self.drops.apply(self.change(tensors), input.is_autodiff());
-        base.forward(input.clone()) + base.forward_with(input, delta, None)
+        self.drops.convolve(self.change(tensors), input, base)
     }
 
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
