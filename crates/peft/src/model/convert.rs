@@ -70,7 +70,13 @@ impl<M: BaseModel> PeftModel<M> {
             } else if in_groups {
                 Err("LoRA of a convolution in groups is no change of its weight".into())
             } else {
-                layer(adapter, slot, r).map(|layer| (info.kind, layer))
+                // A rank or a layer that LoRA refuses: the dilation of a convolution.
+                let fits = config.layer(&info).map(drop).map_err(|error| match error {
+                    PeftError::Unfit { problem, .. } => problem,
+                    error => error.to_string(),
+                });
+                fits.and_then(|()| layer(adapter, slot, r))
+                    .map(|layer| (info.kind, layer))
             };
             match converted {
                 Ok((kind, layer)) => {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// LoRA at one convolution: `y = base(x) + scaling · B(A(dropout(x)))`. `A` is a convolution from all
-/// channels to `r`, with the layer's kernel, steps and padding; `B` has a kernel of one element and
+/// channels to `r`, with the layer's kernel, stride and padding; `B` has a kernel of one element and
 /// the layer's groups. With `use_dora` the change is DoRA's.
 #[derive(Debug)]
 pub(super) struct ConvLora {
@@ -67,8 +67,7 @@ impl ConvLora {
         if dilated.next().is_some() {
             return refuse(format!(
                 "LoRA takes no dilated convolution, and this one has dilation = {:?}: PEFT's lora_A \
-                 is not dilated, and its output of another size; use LOHA or LOKR, or leave the layer \
-                 out",
+                 does not follow the dilation; use LOHA or LOKR, or leave the layer out",
                 &self.conv.dilation[..self.conv.axes]
             ));
         }
