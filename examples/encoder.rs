@@ -12,10 +12,8 @@
 use std::path::PathBuf;
 
 use burn::module::Module;
-use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::transformer::TransformerEncoderConfig;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::nn::{TransformerEncoder, TransformerEncoderInput};
 use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, Result, get_peft_model};
@@ -24,6 +22,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 mod for_python;
+mod training;
+
+use training::train;
 
 const TOKENS: usize = 12;
 const LENGTH: usize = 8;
@@ -90,33 +91,6 @@ fn accuracy(output: Tensor<2>, kinds: Tensor<1, Int>) -> f32 {
     found.equal(kinds).float().mean().into_scalar::<f32>()
 }
 
-/// Trains whatever of the model is trainable.
-fn train<M: Module>(
-    model: M,
-    steps: usize,
-    rate: f64,
-    mut draw: impl FnMut() -> (Tensor<2, Int>, Tensor<1, Int>),
-    forward: impl Fn(&M, Tensor<2, Int>) -> Tensor<2>,
-) -> M {
-    let mut model = model.train();
-    let mut optimizer = AdamWConfig::new().init();
-    for step in 1..=steps {
-        let (ids, kinds) = draw();
-        let output = forward(&model, ids.autodiff());
-        let loss = CrossEntropyLossConfig::new().init(&output.device());
-        let loss = loss.forward(output, kinds.autodiff());
-        if step % 50 == 0 {
-            println!(
-                "  step {step}: loss {:.3}",
-                loss.clone().into_scalar::<f32>()
-            );
-        }
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimizer.step(rate, model, gradients);
-    }
-    model.valid()
-}
-
 fn main() -> Result<()> {
     let folder = std::env::args().nth(1).map_or_else(
         || std::env::temp_dir().join("burn-peft-encoder"),
@@ -130,13 +104,10 @@ fn main() -> Result<()> {
 
     println!("all weights, 1 before 2:");
     let draw = || rows(32, [1, 2], &mut random, &device);
-    let base = train(
-        Classifier::new(&device),
-        150,
-        3e-3,
-        draw,
-        Classifier::forward,
-    );
+    let base = Classifier::new(&device);
+    let base = train(base, 150, 3e-3, draw, |base, ids| {
+        base.forward(ids.autodiff())
+    });
     let right = accuracy(base.forward(known.0), known.1);
     println!("1 before 2: {right:.2}");
 
@@ -150,7 +121,9 @@ fn main() -> Result<()> {
 
     println!("the adapter, 4 before 3:");
     let draw = || rows(32, [4, 3], &mut random, &device);
-    let model = train(model, 150, 1e-2, draw, |model, ids| model.forward(ids));
+    let model = train(model, 150, 1e-2, draw, |model, ids| {
+        model.forward(ids.autodiff())
+    });
     let output = model.forward(new.0.clone());
     let after = accuracy(output.clone(), new.1);
     println!("4 before 3: {before:.2} before, {after:.2} after");

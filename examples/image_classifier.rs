@@ -13,9 +13,7 @@ use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{GroupNorm, GroupNormConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, Result, get_peft_model};
@@ -23,6 +21,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 mod for_python;
+mod training;
+
+use training::train;
 
 const SIDE: usize = 16;
 const SHAPES: usize = 4;
@@ -131,6 +132,11 @@ impl Images {
             shapes: Tensor::from_data(shapes.as_slice(), device),
         }
     }
+
+    /// To train on.
+    fn batch(self) -> (Tensor<4>, Tensor<1, Int>) {
+        (self.pixels.autodiff(), self.shapes)
+    }
 }
 
 /// The share of images that `forward` gets right.
@@ -138,33 +144,6 @@ fn accuracy(images: &Images, forward: impl Fn(Tensor<4>) -> Tensor<2>) -> f32 {
     let found = forward(images.pixels.clone()).argmax(1).squeeze_dim::<1>(1);
     let right = found.equal(images.shapes.clone()).float();
     right.mean().into_scalar::<f32>()
-}
-
-/// Trains whatever of the model is trainable.
-fn train<M: burn::module::Module>(
-    model: M,
-    steps: usize,
-    rate: f64,
-    mut draw: impl FnMut() -> Images,
-    forward: impl Fn(&M, Tensor<4>) -> Tensor<2>,
-) -> M {
-    let mut model = model.train();
-    let mut optimizer = AdamWConfig::new().init();
-    for step in 1..=steps {
-        let images = draw();
-        let output = forward(&model, images.pixels.autodiff());
-        let loss = CrossEntropyLossConfig::new().init(&output.device());
-        let loss = loss.forward(output, images.shapes.autodiff());
-        if step % 50 == 0 {
-            println!(
-                "  step {step}: loss {:.3}",
-                loss.clone().into_scalar::<f32>()
-            );
-        }
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimizer.step(rate, model, gradients);
-    }
-    model.valid()
 }
 
 fn main() -> Result<()> {
@@ -179,7 +158,7 @@ fn main() -> Result<()> {
     let dark = Images::draw(200, true, &mut random, &device);
 
     println!("all weights, on light shapes:");
-    let draw = || Images::draw(32, false, &mut random, &device);
+    let draw = || Images::draw(32, false, &mut random, &device).batch();
     let base = train(ResNet::new(&device), 300, 5e-3, draw, ResNet::forward);
     println!("light: {:.2}", accuracy(&light, |x| base.forward(x)));
 
@@ -194,7 +173,7 @@ fn main() -> Result<()> {
     let before = accuracy(&dark, |x| model.forward(x));
 
     println!("the adapter, on dark shapes:");
-    let draw = || Images::draw(32, true, &mut random, &device);
+    let draw = || Images::draw(32, true, &mut random, &device).batch();
     let model = train(model, 200, 1e-2, draw, |model, x| model.forward(x));
     let after = accuracy(&dark, |x| model.forward(x));
     println!("dark: {before:.2} before, {after:.2} after");
