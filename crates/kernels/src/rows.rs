@@ -4,7 +4,7 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Rows of a matrix at other places, no two of them at one.
@@ -91,6 +91,12 @@ trait RowsKernel: Backend {
         _back: IntTensor<Self>,
         _kept_back: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
+        let [rows, width] = x.shape().dims();
+        if rows == 0 {
+            // Every row comes from none, so `kept` is zero.
+            let shape = [kept.shape()[0], width];
+            return Self::float_expand(kept, shape.into());
+        }
         Self::float_mul(Self::float_select(x, 0, there), kept)
     }
 }
@@ -145,6 +151,16 @@ impl<B: Backend + RowsKernel> Backward<B, 1> for RowsBackward {
 mod tests {
     use super::*;
     use crate::testing::{assert_same_gradients, random};
+
+    /// As of a batch in which no token counts.
+    #[test]
+    fn no_rows_leave_a_gradient_of_zeros() {
+        let rows = MovedRows::new(&[], 2, &Device::flex());
+        let x: Tensor<2> = random([2, 3], 1.0).autodiff().require_grad();
+        let gradients = rows.there(x.clone()).sum().backward();
+        let found: Vec<f32> = x.grad(&gradients).unwrap().into_data().iter().collect();
+        assert_eq!(found, [0.0; 6]);
+    }
 
     #[test]
     fn equals_a_selection() {
