@@ -17,11 +17,11 @@ pub struct ConvInfo {
     pub axes: usize,
     /// The sides of the kernel; the second is 1 for `Conv1d`.
     pub kernel: [usize; 2],
-    /// The steps of the kernel.
+    /// The stride along each axis.
     pub stride: [usize; 2],
-    /// The distances within the kernel.
+    /// The dilation along each axis.
     pub dilation: [usize; 2],
-    /// Zeros added at the top, left, bottom and right; nothing for as many as leave the size.
+    /// Zeros added at the top, left, bottom and right; `None` keeps the size.
     pub padding: Option<[usize; 4]>,
     /// The groups of channels that do not see each other.
     pub groups: usize,
@@ -47,7 +47,7 @@ impl ConvInfo {
     }
 
     /// The input `[batch, channels_in, …]` moved over by another kernel `[out, channels_in, …]` of
-    /// the same sides, with this padding and these steps, not dilated and not in groups.
+    /// the same sides, with this padding and stride, not dilated and not in groups.
     pub fn apply(&self, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         let padding = match self.padding {
             None => PaddingConfig2d::Same,

@@ -8,13 +8,13 @@ use crate::{Adapter, Base, BaseLayer};
 
 /// What a layer takes: activations, ids of an embedding, or signals in channels.
 pub trait LayerInput: Clone {
-    /// What a layer makes of it.
+    /// The layer's output for this input.
     type Output: LayerOutput;
 
     /// The output of a layer with one adapter beside it.
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Self::Output;
 
-    /// The number of positions; of a convolution, of the batch.
+    /// The number of positions; for a convolution, the size of the batch.
     fn tokens(&self) -> usize;
 
     /// The width of the activations, `d_in`, or the number of channels; `None` for ids.
@@ -22,12 +22,12 @@ pub trait LayerInput: Clone {
         None
     }
 
-    /// The shape that a layer of such a width takes, for messages.
+    /// The shape of input that a layer of this width takes, for messages.
     fn expected(width: usize) -> String {
         format!("[tokens, {width}]")
     }
 
-    /// The activations `[tokens, d_in]`; `None` for ids and for what a convolution takes.
+    /// The activations `[tokens, d_in]`; `None` for ids and for a convolution's input.
     fn activations(&self) -> Option<Tensor<2>> {
         None
     }
@@ -37,23 +37,23 @@ pub trait LayerInput: Clone {
         None
     }
 
-    /// Some of the positions, in this order.
+    /// The positions with these numbers, in this order.
     fn select_positions(&self, positions: &[i64]) -> Self;
 }
 
-/// What a layer makes.
+/// The output of a layer.
 pub trait LayerOutput: Clone + Add<Output = Self> {
-    /// Of a matrix `[tokens, d_out]`, where that is what the layer makes.
+    /// The output that is this matrix `[tokens, d_out]`; `None` for a convolution's.
     fn from_matrix(matrix: Tensor<2>) -> Option<Self>;
 
-    /// As the matrix `[tokens, d_out]` that it is; `None` for a convolution's.
+    /// The output as a matrix `[tokens, d_out]`; `None` for a convolution's.
     fn to_matrix(&self) -> Option<Tensor<2>>;
 
-    /// One behind the other, and then in the order of `places`.
+    /// The parts joined along the first axis, then its rows in the order of `places`.
     fn arranged(parts: Vec<Self>, places: &[i64]) -> Self;
 }
 
-/// What a layer `M` makes of its input.
+/// The output of a layer `M`.
 pub type OutputOf<M> = <<M as BaseLayer>::Input as LayerInput>::Output;
 
 fn selected<const D: usize>(tensor: Tensor<D>, positions: &[i64]) -> Tensor<D> {

@@ -18,7 +18,7 @@ pub struct MultiHeadAttention {
     pub key: LoraAdapter<Linear>,
     /// Makes the values.
     pub value: LoraAdapter<Linear>,
-    /// Makes the output of what the heads found.
+    /// Projects the heads' results, side by side, to the output.
     pub output: LoraAdapter<Linear>,
     /// Acts on the attention weights.
     pub dropout: Dropout,
