@@ -468,6 +468,8 @@ fn loha_on_a_convolution_becomes_lora_unless_it_is_dilated() {
         let config = burn_peft::LoHaConfig {
             common,
             r: 2,
+            // Far enough from the base, through four layers.
+            alpha: 400.into(),
             init_weights: false,
             ..config
         };
