@@ -112,6 +112,7 @@ fn the_doctor_tells_what_a_report_needs_and_no_secret() {
     );
     assert_eq!(told["processor"]["plain_kernels"], true);
     assert_eq!(told["processor"]["features_used"], json!([]));
+    assert_eq!(told["processor"]["int8_compute"], Value::Null);
     assert_eq!(told["hub"]["has_token"], true);
     assert_eq!(told["hub"]["reached"], Value::Null, "the lab is offline");
     assert_eq!(told["environment"]["BURN_PEFT_KERNELS"], "plain");

@@ -52,11 +52,20 @@ impl Processor {
         }
     }
 
+    /// What makes products in eight bits; the plain kernels make none.
+    fn int8(&self) -> Option<&'static str> {
+        (!self.is_plain).then(int8_body)
+    }
+
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let kernels = if self.is_plain {
             "plain (BURN_PEFT_KERNELS=plain): slow, for comparison"
         } else {
             "for this processor"
+        };
+        let int8 = match self.int8() {
+            Some(body) => format!("by {body}"),
+            None => "none: the plain kernels multiply in 32 bits".to_string(),
         };
         vec![
             ("name", self.product.clone()),
@@ -73,7 +82,7 @@ impl Processor {
                 },
             ),
             ("not used", words(&self.not_used)),
-            ("int8", format!("by {}", int8_body())),
+            ("int8", int8),
             ("kernels", kernels.to_string()),
         ]
     }
@@ -85,7 +94,7 @@ impl Processor {
             "threads": self.threads,
             "features_used": self.used,
             "features_not_used": self.not_used,
-            "int8_compute": int8_body(),
+            "int8_compute": self.int8(),
             "plain_kernels": self.is_plain,
         })
     }
