@@ -1,4 +1,4 @@
-//! LoRA's part of a product, made beside the large one: of rows and of parts of C that are near then.
+//! LoRA's part of a product, which can be made beside the large one, part by part.
 
 use std::ops::Range;
 
@@ -37,7 +37,8 @@ impl<'a> LowRank<'a> {
         product_f32(hidden, self.up, Onto::Current, c);
     }
 
-    /// In a form whose parts can be made one by one, if there is one; the bits are the same.
+    /// The same product, to be made part by part, where these shapes and this processor allow it. The bits
+    /// are the same.
     pub(super) fn beside<'b>(&'b mut self, a: Matrix<'b, f32>) -> Option<Beside<'b>> {
         let rank = self.rank();
         let is_empty = [a.rows(), a.cols(), rank, self.up.cols()].contains(&0);
@@ -64,7 +65,8 @@ fn scale(hidden: &mut [f32], scaling: f32) {
     hidden.iter_mut().for_each(|value| *value *= scaling);
 }
 
-/// A [`LowRank`] whose parts are made while others are.
+/// A [`LowRank`] that a larger product makes part by part, beside its own parts: rows of `hidden` and
+/// parts of C, while they are in the cache.
 pub(super) struct Beside<'a> {
     way: Way<'a>,
     a: Matrix<'a, f32>,
@@ -97,7 +99,7 @@ impl Way<'_> {
 unsafe impl Sync for Beside<'_> {}
 
 impl Beside<'_> {
-    /// Makes some rows of `hidden`: of few rows all of them.
+    /// Makes some rows of `hidden`; they must be all, if there are few.
     ///
     /// # Safety
     /// There are such rows, and no other thread writes or reads them.

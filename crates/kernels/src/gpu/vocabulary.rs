@@ -92,7 +92,7 @@ fn rows<F: Float, I: Numeric>(
         sum += (f32::cast_from(logits[begin + i]) - largest).exp();
         i += MOST_UNITS as usize;
     }
-    // Behind it all units have read what the target's place held.
+    // This sum waits for all units: no unit changes the target's logit before all have read it.
     let sum = sum_of_units(sum, MOST_UNITS);
     if UNIT_POS == 0 {
         losses[row] = sum.ln() + largest - of_target;

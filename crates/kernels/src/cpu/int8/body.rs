@@ -1,4 +1,4 @@
-//! What of a product depends on the processor.
+//! The part of a product that depends on the processor.
 
 use super::SQUARE;
 use super::left::Note;
@@ -9,19 +9,20 @@ use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, avxvnni};
 
-/// Most rows of a tile of any body.
+/// The most rows of a tile of any body.
 pub(super) const MOST_ROWS: usize = 6;
 
-/// A part of C: some rows by at most 32 columns.
+/// What a body computes in one call: a few rows by the columns of one panel, along all its blocks.
 pub(super) struct Tile {
-    /// The rows of A in whole numbers, and what else is known of their blocks; from a row to the next.
+    /// The codes and the notes of the rows of A, and how many of each it is from a row to the next.
     pub codes: *const i8,
     pub code_stride: usize,
     pub notes: *const Note,
     pub note_stride: usize,
     pub rows: usize,
     pub right: Panel,
-    /// Whether the panel comes from far away: what follows should be on its way.
+    /// Whether this tile is the first to read the panel, which is not in the cache then: it should
+    /// prefetch.
     pub is_first: bool,
     pub output: Part,
 }
@@ -56,24 +57,24 @@ impl Panel {
     }
 }
 
-/// Where a tile's sums go.
+/// Where a tile writes its sums.
 #[derive(Clone, Copy)]
 pub(super) struct Part {
     pub c: *mut f32,
     pub c_stride: usize,
-    /// What they are added to, or null.
+    /// What the sums are added to, or null.
     pub base: *const f32,
     pub base_stride: usize,
-    /// Columns of C.
+    /// How many columns of C there are: no more than the panel has.
     pub columns: usize,
 }
 
 /// The loops for one kind of processor. All give the same bits.
 pub(super) struct Body {
     pub name: &'static str,
-    /// Most rows of a tile, at most [`MOST_ROWS`].
+    /// The most rows of a tile, at most [`MOST_ROWS`].
     pub rows: usize,
-    /// Most rows of a tile of 64 columns; of none is there such a tile, if this is 0.
+    /// The most rows of a tile of 64 columns; 0 if the body has no such tile.
     pub wide_rows: usize,
     /// # Safety
     /// The processor has what the body needs; there are as many rows as that, and all that the tile
@@ -81,7 +82,7 @@ pub(super) struct Body {
     pub tile: unsafe fn(&Tile),
     /// The same for 64 columns.
     pub wide_tile: unsafe fn(&Tile),
-    /// The scales of a square times its columns' factors.
+    /// Multiplies the scales of a square by its columns' factors.
     pub widen: fn(&Scales, &[f32; SQUARE], &mut WideScales),
     /// Rounds a square once more, with a scale for 32 columns of a row: `[2][64 rows]`.
     pub round_again: fn(&Square, &WideScales, &mut Square, &mut WideScales),
@@ -110,7 +111,7 @@ impl Body {
         &portable::BODY
     }
 
-    /// All that this processor can run.
+    /// All bodies that this processor can run.
     #[cfg(test)]
     pub fn all() -> Vec<&'static Self> {
         let mut all = vec![&portable::BODY];

@@ -4,55 +4,56 @@ use rayon::prelude::*;
 
 use super::matrix::OFFSET;
 use super::rounding::{MAGIC, SMALLEST, scale_of};
-use super::{BLOCK, SQUARE};
+use super::{BLOCK, Limit, SQUARE};
 use crate::cpu::Matrix;
 use crate::cpu::buffer::vectorised;
 use crate::cpu::low_rank::Beside;
 
-/// What else is known of a block of a row.
+/// A rounded block of activations, but for its codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Note {
-    /// What its whole numbers are multiplied by.
+    /// What its codes are multiplied by.
     pub scale: f32,
-    /// What a sum of products with a weight's bytes starts from, since those are too large by the
-    /// offset.
+    /// What a sum of products with a weight's bytes starts from: each byte is its code plus the offset,
+    /// and this takes the offsets out again.
     pub start: i32,
 }
 
-/// How far a block of a row may stand above the typical one, which is their geometric mean: the bits of
-/// 2^2.5, as if they were its logarithm, less those of 1.
+/// How many times as large as the typical block of its row a block may be without a rest: 2^2.5. The
+/// typical size is the geometric mean. Bits of an f32 are nearly its logarithm, so this is a difference
+/// of bits.
 const FAR: u32 = 5 << 22;
 
-/// How large a block of probabilities is that keeps its rest; the largest is 1.
+/// How large a block of probabilities may be without a rest; probabilities are at most 1.
 const LIKELY: f32 = 1.0 / 16.0;
 
-/// Rows that a thread rounds at a time.
+/// How many rows one task rounds.
 const ROWS: usize = 16;
 
-/// Blocks whose scales are divided together.
+/// How many blocks are rounded together, so that their scales are divided in vectors.
 const AT_ONCE: usize = 16;
 
-/// The memory of a left side.
+/// Memory for the codes and notes of a [`Left`], kept from call to call.
 #[derive(Default)]
 pub(super) struct Memory {
     codes: Vec<i8>,
     notes: Vec<Note>,
 }
 
-/// A matrix `[rows, k]` in eight bits.
+/// The left side of a product: activations `[rows, k]`, rounded to eight bits.
 pub(super) struct Left<'a> {
     /// `[rows][blocks][32]`, zero beyond `k`.
     pub codes: &'a [i8],
     /// `[rows][blocks]`.
     pub notes: &'a [Note],
-    /// What rounding took from blocks far above their row's others, by block and row.
+    /// The rests of the blocks above the limit, sorted by block, then by row.
     pub rests: Vec<Rest>,
-    /// The blocks of a row, those of whole squares.
+    /// How many blocks a row has: those of whole squares.
     pub blocks: usize,
 }
 
-/// What rounding took from a block, rounded itself. The size is whole notes, so that a tile goes from one
-/// to the next.
+/// The error that rounding made in a block above the limit, as another block in eight bits: the two
+/// together have 16 bits. A tile steps over these as over notes, so the size must be a multiple of theirs.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(super) struct Rest {
@@ -63,11 +64,11 @@ pub(super) struct Rest {
 }
 
 impl<'a> Left<'a> {
-    /// Rounds a matrix, neither of whose sides is zero. Blocks far above their row's others keep their
-    /// rests, or those above a fixed size. The rows of `beside` are made while they are near.
+    /// Rounds a matrix, neither of whose sides is zero, with rests for the blocks above the limit. The
+    /// low-rank product `beside` reads each row right after, while it is in the cache.
     pub fn new(
         a: Matrix<'_, f32>,
-        keeps_outliers: bool,
+        limit: Limit,
         beside: Option<&Beside<'_>>,
         memory: &'a mut Memory,
     ) -> Self {
@@ -78,7 +79,7 @@ impl<'a> Left<'a> {
             room(&mut memory.notes, a.rows() * blocks, Note::default()),
         );
         let round = |first: usize, codes: &mut [i8], notes: &mut [Note]| {
-            let (mut rests, mut loose) = (Vec::new(), Vec::new());
+            let (mut rests, mut gathered) = (Vec::new(), Vec::new());
             let count = codes.len() / width;
             let rows = codes
                 .chunks_exact_mut(width)
@@ -88,16 +89,17 @@ impl<'a> Left<'a> {
                 let values = if a.has_contiguous_rows() {
                     a.row(row)
                 } else {
-                    loose.clear();
-                    loose.extend((0..a.cols()).map(|col| a.at(row, col)));
-                    &loose
+                    gathered.clear();
+                    gathered.extend((0..a.cols()).map(|col| a.at(row, col)));
+                    &gathered
                 };
-                let mut limit = f32::MAX;
-                round_row(values, codes, notes, &mut limit);
-                if !keeps_outliers {
-                    limit = LIKELY;
-                }
-                add_rests(row, values, codes, notes, limit, &mut rests);
+                let mut far = f32::MAX;
+                round_row(values, codes, notes, &mut far);
+                let largest = match limit {
+                    Limit::Relative => far,
+                    Limit::Probability => LIKELY,
+                };
+                add_rests(row, values, codes, notes, largest, &mut rests);
             }
             if let Some(beside) = beside {
                 // SAFETY: these rows are this piece's.
@@ -113,7 +115,7 @@ impl<'a> Left<'a> {
             let pieces = pieces.map(|(piece, (codes, notes))| round(piece * ROWS, codes, notes));
             pieces.collect::<Vec<_>>().concat()
         };
-        // The rows are in order.
+        // The sort is stable, and the rows are in order already.
         rests.sort_by_key(|rest: &Rest| rest.block);
         Self {
             codes,
@@ -123,12 +125,12 @@ impl<'a> Left<'a> {
         }
     }
 
-    /// Values from a row to the next.
+    /// How many codes a row has.
     pub fn width(&self) -> usize {
         self.blocks * BLOCK
     }
 
-    /// The rests of a block in some rows.
+    /// The rests of one block along k, in some of the rows.
     pub fn rests(&self, block: usize, rows: &std::ops::Range<usize>) -> &[Rest] {
         let place = |row| {
             let before = |rest: &Rest| (rest.block, rest.row) < (block, row);
@@ -138,7 +140,7 @@ impl<'a> Left<'a> {
     }
 }
 
-/// The first `length` of what there is, which is made as large; what they hold is of no matter.
+/// The first `length` elements of a vector, which grows if it must. They may hold anything.
 fn room<T: Copy>(memory: &mut Vec<T>, length: usize, nothing: T) -> &mut [T] {
     if memory.len() < length {
         memory.clear();
@@ -147,7 +149,7 @@ fn room<T: Copy>(memory: &mut Vec<T>, length: usize, nothing: T) -> &mut [T] {
     &mut memory[..length]
 }
 
-/// Rounds what was taken from the blocks of a row that are larger than a limit.
+/// Adds the rests of a row's blocks that are larger than a limit.
 fn add_rests(
     row: usize,
     values: &[f32],
@@ -178,7 +180,7 @@ fn add_rests(
 }
 
 vectorised! {
-    /// Rounds a row, and says above which size a block is far from the typical one.
+    /// Rounds a row, and sets the limit to how large a block may be next to the typical one.
     fn round_row<'a>(
         values: &'a [f32],
         codes: &'a mut [i8],

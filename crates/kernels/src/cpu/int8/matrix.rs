@@ -128,10 +128,12 @@ impl Int8Matrix {
             }
             (square, scales)
         });
-        let (squares, scales) = squares.unzip();
+        // Written where they stay, as in `quantize`.
+        let mut into = (Vec::new(), Vec::new());
+        squares.unzip_into_vecs(&mut into.0, &mut into.1);
         Self {
-            squares,
-            scales,
+            squares: into.0,
+            scales: into.1,
             factors: vec![1.0; cols.next_multiple_of(SQUARE)],
             rows,
             cols,

@@ -1,12 +1,13 @@
-//! The product: C is cut into tasks that share nothing they write.
+//! The product: C is cut into tasks, and no two of them write to the same part of it.
 //!
-//! The bytes of a weight lie as the tiles read them; of a transposed one a task first rounds the squares
-//! it comes to once more and transposes them. A row's sum goes along k, block after block, and every so
-//! many of them are added to what C holds, so that neither the tasks nor the rows beside it change a bit.
+//! The tiles read the bytes of a weight in the order in which they are stored. For a transposed weight, a
+//! task first rounds the squares it needs once more and transposes them. The sum of a row runs along k,
+//! block by block, and is added to C after a fixed number of blocks. So a result has the same bits for any
+//! number of tasks and any other rows.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::ptr;
+use std::ptr::{self, addr_of};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -19,31 +20,32 @@ use crate::cpu::low_rank::Beside;
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
-/// Most rows of a task, whose whole numbers stay near; and of one that makes panels for them.
+/// The most rows of a task, so that their codes stay in the cache; and the most for a transposed weight,
+/// whose panels each task makes anew.
 const ROWS: [usize; 2] = [512, 1024];
 
-/// Squares along k for which a panel stays near while the rows go by.
+/// How many squares along k a panel has, so that it stays in the cache for all rows of a task.
 const DEPTH: usize = 12;
 
-/// Squares that one thread reads sooner than another begins.
+/// A product of so few squares is one task: starting a second thread takes longer.
 const ALONE: usize = 32;
 
-/// Fewest squares of a task of few rows.
+/// The fewest squares of a task, if there are few rows.
 const TASK: usize = 8;
 
-/// How many blocks of 32 activations products in eight bits have had.
+/// How many blocks of 32 activations the products in eight bits have rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockCounts {
     /// All of them.
     pub all: u64,
-    /// Those that stand far above the others of their row, and were rounded to 16 bits.
+    /// Those far larger than the typical block of their row, which were rounded to 16 bits.
     pub outliers: u64,
 }
 
 static ALL: AtomicU64 = AtomicU64::new(0);
 static OUTLIERS: AtomicU64 = AtomicU64::new(0);
 
-/// The blocks of all products of this process since this was last asked.
+/// The blocks of all products of this process since the last call of this function.
 pub fn take_block_counts() -> BlockCounts {
     BlockCounts {
         all: ALL.swap(0, Ordering::Relaxed),
@@ -51,7 +53,7 @@ pub fn take_block_counts() -> BlockCounts {
     }
 }
 
-/// The name of the loops that this processor runs products in eight bits with.
+/// The name of the loops that run products in eight bits on this processor.
 pub fn body_name() -> &'static str {
     Body::chosen().name
 }
@@ -59,16 +61,20 @@ pub fn body_name() -> &'static str {
 thread_local! {
     /// The memory of the left side, kept for the next call.
     static MEMORY: Cell<Memory> = Cell::default();
-    /// What a task makes of a weight's squares, kept for the next one.
+    /// The panels that a task made, kept for the next task.
     static PANELS: RefCell<Panels> = const { RefCell::new(Panels { squares: Vec::new(), scales: Vec::new() }) };
 }
 
+/// A weight's squares as the tiles of one task read them.
 struct Panels {
+    /// The transposed squares of a transposed weight; of another one none.
     squares: Vec<Square>,
+    /// The scales of all of them in 32 bits.
     scales: Vec<WideScales>,
 }
 
-/// `c = onto + a · b`, `[m, k] · [k, n]`, and what is made beside it; the shapes fit.
+/// `c = onto + a · b`, `[m, k] · [k, n]`, plus the low-rank product `beside`, if there is one. The shapes
+/// must fit.
 pub(in crate::cpu) fn product(
     a: Matrix<'_, f32>,
     b: Int8View<'_>,
@@ -79,7 +85,7 @@ pub(in crate::cpu) fn product(
     product_by(Body::chosen(), a, b, beside, onto, c);
 }
 
-/// [`product`] by one of the bodies.
+/// [`product`] with the loops of `body`.
 pub(super) fn product_by(
     body: &Body,
     a: Matrix<'_, f32>,
@@ -94,7 +100,7 @@ pub(super) fn product_by(
     }
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
-    let left = Left::new(a, b.keeps_outliers(), beside, &mut memory);
+    let left = Left::new(a, b.limit(), beside, &mut memory);
     ALL.fetch_add(left.notes.len() as u64, Ordering::Relaxed);
     OUTLIERS.fetch_add(left.rests.len() as u64, Ordering::Relaxed);
     let product = Product {
@@ -137,6 +143,7 @@ pub(super) fn product_by(
     MEMORY.set(memory);
 }
 
+/// One call of [`product`], as its tasks share it.
 struct Product<'a> {
     body: &'a Body,
     left: &'a Left<'a>,
@@ -146,7 +153,7 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Some rows of the columns that a square has.
+    /// Computes some rows of C, for the columns of one square.
     fn run(&self, rows: Range<usize>, across: usize) {
         let (body, left) = (self.body, self.left);
         let all_columns = (self.columns - across * SQUARE).min(SQUARE);
@@ -184,7 +191,8 @@ impl Product<'_> {
         }
     }
 
-    /// The panels of a square's columns for so many rows, and what runs their tiles.
+    /// Cuts a square's columns into the panels that tiles of so many rows read, each with the function for
+    /// its tiles.
     fn panels(
         &self,
         panel: Panel,
@@ -204,7 +212,7 @@ impl Product<'_> {
         })
     }
 
-    /// What rounding took from a block of some rows, added to what the tiles left.
+    /// Multiplies the [`Rest`]s of one block too, and adds the products to C.
     fn run_rests(
         &self,
         rows: &Range<usize>,
@@ -214,12 +222,16 @@ impl Product<'_> {
         all_columns: usize,
     ) {
         for rests in self.left.rests(block, rows).chunks(self.body.rows) {
+            // A tile goes on from the first to the others: its pointers may read all of the slice.
+            let first = rests.as_ptr();
+            // SAFETY: chunks are not empty, so there is a first one.
+            let (codes, notes) = unsafe { (addr_of!((*first).codes), addr_of!((*first).note)) };
             for (right, columns, run) in self.panels(panel, rests.len(), all_columns) {
                 let mut sums = [[0.0; SQUARE]; MOST_ROWS];
                 let tile = Tile {
-                    codes: rests[0].codes.as_ptr(),
+                    codes: codes.cast(),
                     code_stride: size_of::<Rest>(),
-                    notes: &rests[0].note,
+                    notes,
                     note_stride: size_of::<Rest>() / size_of::<Note>(),
                     rows: rests.len(),
                     right,
@@ -245,6 +257,8 @@ impl Product<'_> {
         }
     }
 
+    /// The part of C from a row on, in some columns of a square. If `goes_on`, sums are added to what C
+    /// holds.
     fn part(&self, row: usize, across: usize, columns: &Range<usize>, goes_on: bool) -> Part {
         let column = across * SQUARE + columns.start;
         let (c, base, base_stride) = self.output.at(row, column, goes_on);
@@ -257,7 +271,7 @@ impl Product<'_> {
         }
     }
 
-    /// Calls `each` with some blocks along k, from the first of a square to the last of one.
+    /// Calls `each` with the panel of some blocks along k, which must be those of whole squares.
     fn with_panel(&self, blocks: Range<usize>, across: usize, each: impl FnOnce(Panel)) {
         let first = blocks.start / HALVES;
         let squares = (first..blocks.end / HALVES).map(|down| self.right.square(down, across));
@@ -289,7 +303,7 @@ impl Product<'_> {
     }
 }
 
-/// Rows in even strips of at most `most`.
+/// Cuts rows into strips of about the same size, each of at most `most`.
 fn strips(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     let (first, rows) = (rows.start, rows.len());
     let count = rows.div_ceil(most);

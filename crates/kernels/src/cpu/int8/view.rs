@@ -7,6 +7,16 @@ use rayon::prelude::*;
 use super::matrix::{Int8Matrix, OFFSET, Scales, Square, place};
 use super::{BLOCK, SQUARE};
 
+/// Which blocks of activations a product rounds to 16 bits in the place of eight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Those far larger than the typical block of their row. For activations, of which few are outliers.
+    Relative,
+    /// Those with a value above 1/16. For probabilities, which lie in 0 to 1: in their rows hardly any
+    /// block is near the typical one.
+    Probability,
+}
+
 /// A view of an [`Int8Matrix`], or of its transposed.
 #[derive(Clone, Copy, Debug)]
 pub struct Int8View<'a> {
@@ -20,7 +30,7 @@ pub struct Int8View<'a> {
     rows: usize,
     cols: usize,
     is_transposed: bool,
-    keeps_outliers: bool,
+    limit: Limit,
 }
 
 impl<'a> Int8View<'a> {
@@ -33,7 +43,7 @@ impl<'a> Int8View<'a> {
             rows: matrix.rows,
             cols: matrix.cols,
             is_transposed: false,
-            keeps_outliers: true,
+            limit: Limit::Relative,
         }
     }
 
@@ -68,18 +78,15 @@ impl<'a> Int8View<'a> {
         self.is_transposed
     }
 
-    /// The same for rows of probabilities, which have hardly anything but outliers: of these the large
-    /// ones are rounded to 16 bits.
-    pub fn rounding_outliers(self) -> Self {
-        Self {
-            keeps_outliers: false,
-            ..self
-        }
+    /// The same matrix, whose products round blocks above another limit to 16 bits.
+    pub fn with_limit(self, limit: Limit) -> Self {
+        Self { limit, ..self }
     }
 
-    /// Whether products round what stands far above the rest of its row to 16 bits.
-    pub fn keeps_outliers(&self) -> bool {
-        self.keeps_outliers
+    /// Which blocks of activations its products round to 16 bits; [`Limit::Relative`] unless told
+    /// otherwise.
+    pub fn limit(&self) -> Limit {
+        self.limit
     }
 
     /// Some of the rows.

@@ -6,7 +6,7 @@ use super::choose::{check_shapes, product_blocks, product_packed_blocks};
 use super::{Matrix, MatrixMut, Onto, PackedLeft, product_bf16, product_f32, product_packed};
 use crate::cpu::blocks::BlockMatrix;
 use crate::cpu::buffer::filled;
-use crate::cpu::int8::{self, Int8View};
+use crate::cpu::int8::{self, Int8View, Limit};
 use crate::cpu::low_rank::LowRank;
 
 /// A weight as it lies in memory.
@@ -67,10 +67,11 @@ impl Weight<'_> {
         }
     }
 
-    /// The same, for a left side of probabilities: in eight bits, other ones are rounded to 16.
+    /// The same, for a left side of probabilities: a weight in eight bits rounds their blocks by another
+    /// limit.
     pub fn of_probabilities(self) -> Self {
         match self {
-            Self::Int8(weight) => Self::Int8(weight.rounding_outliers()),
+            Self::Int8(weight) => Self::Int8(weight.with_limit(Limit::Probability)),
             other => other,
         }
     }
