@@ -4,6 +4,8 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::TensorData;
 use burn_peft::{Adaptable, FrozenForm, LayerKind, Path, PeftModel, quantize_frozen};
+use burn_peft_kernels::{BlockType, Int8Weight};
+use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, Pretrained};
 
 use crate::checkpointing::all;
@@ -268,6 +270,98 @@ fn a_run_from_start_to_end() {
     failed(&[in_8, compute, dtype], &["keep one of the two"]);
     let fp4 = "quantization_config.bnb_4bit_quant_type=fp4";
     failed(&[in_8, fp4], &["fp4", "keep one of the two"]);
+}
+
+/// The bits of all scales of a weight in eight bits that are not zero, sorted, and its columns' factors.
+fn scales_and_factors(weight: &Int8Weight) -> (Vec<u16>, Vec<f32>) {
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    weight.visit_bytes(&mut |piece| pieces.push(piece.to_vec()));
+    let factors = pieces.pop().unwrap();
+    let factors = factors.as_chunks::<4>().0;
+    let factors = factors.iter().map(|bytes| f32::from_ne_bytes(*bytes));
+    // As many pieces of codes as of scales.
+    let scales = pieces.split_off(pieces.len() / 2).concat();
+    let scales = scales.as_chunks::<2>().0;
+    let scales = scales.iter().map(|bytes| u16::from_ne_bytes(*bytes));
+    let mut scales: Vec<u16> = scales.filter(|bits| *bits != 0).collect();
+    scales.sort();
+    (scales, factors.collect())
+}
+
+/// The codes and scales of a GGUF file's `Q8_0` blocks are the base's, and not rounded once more; all
+/// commands run on it.
+#[test]
+fn a_base_in_q8_0_keeps_the_codes_of_its_file() {
+    let lab = Lab::new();
+    let mut config = lab.config();
+    config["n_embd"] = 64.into();
+    lab.write("wide.json", config.to_string());
+    lab.ok(&["init", "wide.json", "--output", "wide", "--seed", "1"]);
+    lab.write("wide/tokenizer.json", lab.read("model/tokenizer.json"));
+    let export = ["export", "--model", "wide", "--output", "wide.gguf"];
+    lab.ok(&[&export[..], &["--outtype", "q8_0"]].concat());
+    let file = lab.read("wide.gguf");
+    let files = ModelFiles::gguf(lab.path("wide.gguf")).unwrap();
+    let load = || AutoModel::from_files_in_blocks(&files, &device()).unwrap();
+    let (blocks, mut int8) = (load(), load());
+    quantize_frozen(&mut int8, INT8).unwrap();
+    let mut weights = Vec::new();
+    int8.visit_slots(&mut Path::default(), &mut |_, slot| {
+        weights.push(slot.int8().cloned());
+    });
+    let (mut weights, mut compared) = (weights.into_iter(), 0);
+    blocks.visit_slots(&mut Path::default(), &mut |path, slot| {
+        let Some(weight) = weights.next().unwrap() else {
+            return;
+        };
+        let blocks = slot.blocks().unwrap();
+        assert_eq!(blocks.block_type(), BlockType::Q8_0, "{path}");
+        // The bytes of the file: of each block a scale and 32 codes.
+        let bytes = blocks.bytes();
+        assert!(
+            file.windows(bytes.len()).any(|part| part == bytes),
+            "{path}"
+        );
+        let (mut scales, mut values) = (Vec::new(), Vec::new());
+        for block in bytes.as_chunks::<34>().0 {
+            let bits = u16::from_le_bytes([block[0], block[1]]);
+            scales.push(bits);
+            let scale = half::f16::from_bits(bits).to_f32();
+            values.extend(block[2..].iter().map(|code| scale * f32::from(*code as i8)));
+        }
+        scales.retain(|bits| *bits != 0);
+        scales.sort();
+        let (found, factors) = scales_and_factors(&weight);
+        assert!(
+            found == scales && factors.iter().all(|x| *x == 1.0),
+            "{path}"
+        );
+        let found = weight.transposed().dequantize(&device()).into_data();
+        assert_eq!(found.try_to_vec::<f32>().unwrap(), values, "{path}");
+        compared += 1;
+    });
+    assert_eq!(compared, 8);
+
+    let flags = ["--load-in-8bit", "--int8-compute", "--int8-head"];
+    let keys = ["load_in_8bit", "int8_compute", "int8_head"];
+    let keys = keys.map(|key| format!("quantization_config.{key}=true"));
+    let set = keys.iter().flat_map(|key| ["--set", key]);
+    let set: Vec<&str> = set.chain(["--set", "model=wide.gguf"]).collect();
+    lab.ok(&[&["train", "train.toml"], &set[..]].concat());
+    let on_it = ["--model", "wide.gguf", "--adapter", "out"];
+    let loss = |flags: &[&str]| {
+        let more = ["--data", "train.jsonl", "--json"];
+        let out = lab.ok(&[&["eval"], &on_it[..], &more, flags].concat());
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        out["loss"].as_f64().unwrap()
+    };
+    let (found, expected) = (loss(&flags), loss(&[]));
+    let off = (found - expected).abs() / expected;
+    assert!(
+        off > 0.0 && off < f64::from(LOSS_BOUND),
+        "{found}, {expected}"
+    );
+    lab.ok(&[&["generate"], &on_it[..], &["--prompt", "the cat"], &flags].concat());
 }
 
 /// What the flags do to logits, for rows of one adapter and of several.
