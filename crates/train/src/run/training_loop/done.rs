@@ -38,6 +38,8 @@ pub(super) struct Done {
 }
 
 /// The numbers of a step.
+// Fifty of them at most are kept, and on a GPU all are tensors.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Numbers {
     /// The mean loss, where it has one the norm of the gradients, and what was measured beside it, one
     /// after the other.
@@ -70,9 +72,10 @@ impl Read {
         let number = |index: usize| numbers.get(index).copied();
         Self {
             loss: number(0).unwrap_or(f64::NAN),
-            grad_norm: match has_norm {
-                true => number(1).unwrap_or(f64::NAN),
-                false => 0.0,
+            grad_norm: if has_norm {
+                number(1).unwrap_or(f64::NAN)
+            } else {
+                0.0
             },
             sums: numbers
                 .iter()
