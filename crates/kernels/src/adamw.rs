@@ -112,7 +112,8 @@ impl AdamW {
     /// `moments` they begin at zero.
     ///
     /// # Panics
-    /// Without tensors, or if the lists are not equally long.
+    /// Without tensors, or if the lists are not equally long, or a gradient, the norm or a moment has
+    /// another shape or is in another type.
     pub fn step(
         self,
         parameters: Vec<GpuTensor>,

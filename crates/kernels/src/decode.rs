@@ -53,7 +53,8 @@ impl FirstKeys {
 /// The specialised bodies read keys and values where they lie in a larger buffer.
 ///
 /// # Panics
-/// If `first` leaves a row nothing, or has another number of rows.
+/// If `first` leaves a row nothing, or has another number of rows, or if the shapes do not fit each
+/// other.
 pub fn attend_cached(
     query: Tensor<2>,
     keys: Tensor<4>,

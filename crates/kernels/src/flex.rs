@@ -61,7 +61,7 @@ pub fn is_specialised(device: &Device) -> bool {
 
 /// Whether this is a GPU, by Burn's one backend for them all.
 #[cfg(feature = "gpu")]
-pub(crate) fn is_gpu(device: &Device) -> bool {
+pub fn is_gpu(device: &Device) -> bool {
     use burn::backend::DispatchDevice;
     let device = device.clone().without_autodiff();
     matches!(device.as_dispatch(), DispatchDevice::Cube(_))
@@ -69,7 +69,7 @@ pub(crate) fn is_gpu(device: &Device) -> bool {
 
 /// Whether this is a GPU: this build has none.
 #[cfg(not(feature = "gpu"))]
-pub(crate) fn is_gpu(_: &Device) -> bool {
+pub fn is_gpu(_: &Device) -> bool {
     false
 }
 

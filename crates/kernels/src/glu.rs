@@ -22,7 +22,11 @@ use crate::remade::{Remade, can_remake};
 /// The specialised body keeps its inputs only, for the gradient, in 32 bits or, where the `next`
 /// weight is in bf16, in bf16 too: beside products that round to it that changes little, and they
 /// are the largest part of what a block keeps.
+///
+/// # Panics
+/// If `gate` and `up` are of different shapes.
 pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind, next: DType) -> Tensor<2> {
+    assert_eq!(gate.dims(), up.dims(), "gate and up");
     #[cfg(feature = "gpu")]
     if crate::gpu::takes_both(&gate, &up) {
         return crate::gpu::glu(gate, up, activation);
@@ -37,7 +41,12 @@ pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind, next: DTy
 
 /// As [`glu`], of one tensor `[tokens, 2 · inner]` whose first half is `gate` (Phi-3 and GLM-4,
 /// `gate_up_proj`).
+///
+/// # Panics
+/// If the width is odd.
 pub fn packed_glu(gate_up: Tensor<2>, activation: ActivationKind, next: DType) -> Tensor<2> {
+    let [_, width] = gate_up.dims();
+    assert_eq!(width % 2, 0, "{width} channels of gate and up");
     #[cfg(feature = "gpu")]
     if crate::gpu::takes(&gate_up) {
         return crate::gpu::packed_glu(gate_up, activation);

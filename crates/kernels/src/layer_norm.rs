@@ -18,12 +18,20 @@ use crate::remade::{Remade, can_remake};
 ///
 /// The specialised body keeps its input only: mean and variance are made again for the gradient,
 /// in the pass that reads the input anyway.
+///
+/// # Panics
+/// If `gamma` or `beta` is not as long as a row of `x`.
 pub fn layer_norm(
     x: Tensor<2>,
     gamma: Tensor<1>,
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<2> {
+    let [_, d] = x.dims();
+    assert_eq!(gamma.dims(), [d], "factors of a layer norm of {d} channels");
+    if let Some(beta) = &beta {
+        assert_eq!(beta.dims(), [d], "biases of a layer norm of {d} channels");
+    }
     #[cfg(feature = "gpu")]
     if crate::gpu::takes_both(&x, &gamma) && beta.iter().all(|b| crate::gpu::takes_both(&x, b)) {
         return crate::gpu::layer_norm(x, gamma, beta, epsilon);

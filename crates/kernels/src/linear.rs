@@ -47,6 +47,9 @@ impl Lora {
 /// The specialised body makes one product into what the smaller parts began, keeps the input
 /// (and `x aᵀ`, `[tokens, r]`) and makes gradients only of what is tracked. Dropout is made anew
 /// from its seed for the gradient.
+///
+/// # Panics
+/// If the shapes do not fit each other.
 pub fn linear(
     x: Tensor<2>,
     weight: Tensor<2>,
@@ -218,6 +221,7 @@ fn plain_onto(
 ) -> Tensor<2> {
     #[cfg(feature = "gpu")]
     if let Some(lora) = &lora
+        && crate::gpu::takes_both(&x, &output)
         && let Some(dropout) = gpu_dropout(&x, &bias, &residual, lora)
     {
         let base = crate::gpu::Base::Product(output);
@@ -370,6 +374,45 @@ mod tests {
     #[test]
     fn equals_the_plain_body_on_a_gpu() {
         crate::testing::on_gpu(equals_the_plain_body);
+    }
+
+    /// A row that is added to all, and a product in another type, are the plain body's.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn takes_what_has_a_value_for_each_on_a_gpu() {
+        crate::testing::on_gpu(|| {
+            let [x, y, row] = [[9, 12], [9, 7], [1, 7]].map(|shape| random(shape, 1.0));
+            let lora = || lora(random([2, 12], 1.0), random([7, 2], 1.0)).unwrap();
+            assert!(crate::gpu::takes_lora(&x, &None, &Some(y.clone()), &lora()));
+            assert!(!crate::gpu::takes_lora(
+                &x,
+                &None,
+                &Some(row.clone()),
+                &lora()
+            ));
+            let short = Some(row.clone().slice([0..1, 0..6]).squeeze_dim(0));
+            assert!(!crate::gpu::takes_lora(&x, &short, &None, &lora()));
+            assert_same_gradients(
+                &[
+                    x,
+                    random([12, 7], 1.0),
+                    row,
+                    random([2, 12], 1.0),
+                    random([7, 2], 1.0),
+                ],
+                |[x, w, y, a, b]| linear(x, w, None, Some(y), self::lora(a, b)),
+                |[x, w, y, a, b]| by_plain(x, w, None, Some(y), self::lora(a, b)),
+            );
+        });
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    #[should_panic(expected = "product and LoRA")]
+    fn a_product_that_does_not_fit_is_said() {
+        let base = crate::gpu::Base::Product(random([9, 6], 1.0));
+        let lora = lora(random([2, 12], 1.0), random([7, 2], 1.0)).unwrap();
+        crate::gpu::lora_linear(random([9, 12], 1.0), base, None, None, lora, None);
     }
 
     /// In both passes, of any rows of a step.

@@ -42,6 +42,16 @@ pub(crate) trait FrozenProduct: Backend {
 impl FrozenProduct for Flex {}
 
 #[cfg(feature = "gpu")]
+/// `x · weight`, in the type of `x`.
+pub(crate) fn times<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == weight.dtype() {
+        B::float_matmul(x, weight)
+    } else {
+        B::frozen_product(x, weight)
+    }
+}
+
+#[cfg(feature = "gpu")]
 impl FrozenProduct for burn::backend::Cube {
     fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         in_16_bits::<Self>(x, weight)

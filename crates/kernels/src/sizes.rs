@@ -7,10 +7,7 @@ use crate::flex::is_gpu;
 /// How many rows a batch of `rows` has on this device. On a GPU a few more, at most a sixteenth or up to
 /// seven: kernels are chosen and compiled by size, and so few sizes come again.
 pub fn rows_on(device: &Device, rows: usize) -> usize {
-    match is_gpu(device) {
-        true => rounded(rows),
-        false => rows,
-    }
+    if is_gpu(device) { rounded(rows) } else { rows }
 }
 
 fn rounded(rows: usize) -> usize {

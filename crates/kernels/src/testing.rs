@@ -20,15 +20,20 @@ pub(crate) fn device() -> Device {
     DEVICE.with_borrow(|device| device.clone().unwrap_or_else(Device::flex))
 }
 
-/// Runs a test on this machine's GPU, which may be one in software; says so where there is none.
+/// Runs a test on this machine's GPU, which may be one in software; says so where there is none, and
+/// fails if `BURN_PEFT_REQUIRE_GPU=1`.
 #[cfg(feature = "wgpu")]
 pub(crate) fn on_gpu(test: impl FnOnce()) {
     let devices = Device::enumerate(burn::tensor::DeviceType::Wgpu);
     let Some(gpu) = devices.into_iter().next() else {
+        let is_required = std::env::var("BURN_PEFT_REQUIRE_GPU").is_ok_and(|value| value == "1");
+        assert!(!is_required, "BURN_PEFT_REQUIRE_GPU=1, and there is no GPU");
         eprintln!("not run: this machine has no GPU, not even one in software");
         return;
     };
     DEVICE.replace(Some(gpu));
+    // Or else it would compare the plain bodies with themselves.
+    assert!(crate::gpu::takes(&random([1, 1], 1.0)), "plain bodies only");
     test();
     DEVICE.replace(None);
 }

@@ -62,7 +62,7 @@ impl TokenLogProbs {
 /// the gradient of a weight or bias that is trained they are made once more, in pieces again.
 ///
 /// # Panics
-/// If a target is no row of `weight`.
+/// If a target is no row of `weight`; on a GPU, which nothing waits for, the result is NaN then.
 pub fn token_log_probs(
     hidden: Tensor<2>,
     weight: impl Into<HeadWeight>,

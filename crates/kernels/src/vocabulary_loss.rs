@@ -25,7 +25,7 @@ const CHUNK: usize = 8 << 20;
 /// trained takes the plain body, which works in pieces of rows.
 ///
 /// # Panics
-/// If a target is no row of `weight`.
+/// If a target is no row of `weight`; on a GPU, which nothing waits for, the result is NaN then.
 pub fn vocabulary_loss(
     hidden: Tensor<2>,
     weight: impl Into<HeadWeight>,
@@ -268,6 +268,33 @@ mod tests {
             let difference = (loss.inner() - expected.inner()).abs().into_scalar::<f32>();
             assert!(difference < 70.0 * tolerance, "{difference}");
         }
+    }
+
+    /// In the row before, such a target would have a logit.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_target_that_is_no_word_makes_nan_on_a_gpu() {
+        crate::testing::on_gpu(|| {
+            let device = crate::testing::device();
+            let (hidden, weight) = (random([3, 8], 1.0), random([21, 8], 1.0));
+            let rows_of = |target: i64| {
+                let targets = Tensor::<1, Int>::from_data([20, target, 5], &device);
+                let hidden = hidden.clone().autodiff().require_grad();
+                let losses = crate::gpu::losses_of_rows(hidden.clone(), weight.clone(), targets);
+                let gradient = hidden.grad(&losses.clone().sum().backward()).unwrap();
+                let losses = losses.inner().into_data().try_to_vec::<f32>().unwrap();
+                (losses, gradient.into_data().try_to_vec::<f32>().unwrap())
+            };
+            let (losses, gradient) = rows_of(0);
+            for target in [21, i64::from(i32::MAX), -1, -100] {
+                let (found, of_hidden) = rows_of(target);
+                assert!(found[1].is_nan(), "{target}: {found:?}");
+                assert_eq!([found[0], found[2]], [losses[0], losses[2]]);
+                assert_eq!(of_hidden[8..16], [0.0; 8]);
+                assert_eq!(of_hidden[..8], gradient[..8]);
+                assert_eq!(of_hidden[16..], gradient[16..]);
+            }
+        });
     }
 
     #[cfg(feature = "wgpu")]

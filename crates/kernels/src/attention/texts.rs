@@ -26,7 +26,7 @@ struct Inner {
     groups: OnceLock<Groups>,
     /// For the body on GPUs, too.
     #[cfg(feature = "gpu")]
-    blocks: OnceLock<Tensor<2, Int>>,
+    blocks: OnceLock<(usize, Tensor<2, Int>)>,
 }
 
 impl Texts {
@@ -96,7 +96,13 @@ impl Texts {
             let data = TensorData::new(lines.concat(), [lines.len(), 4]);
             Tensor::from_data(data, (&device.clone().without_autodiff(), DType::I32))
         };
-        self.0.blocks.get_or_init(made).clone()
+        let (of, blocks) = self.0.blocks.get_or_init(|| (tokens, made()));
+        // Of another number of tokens, they would go beyond them or leave some out.
+        if *of == tokens {
+            blocks.clone()
+        } else {
+            made()
+        }
     }
 
     /// How many blocks there are at most.

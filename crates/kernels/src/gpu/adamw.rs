@@ -23,6 +23,19 @@ pub(crate) fn adamw(
     let mut shapes: Vec<Shape> = parameters.iter().map(|lazy| lazy.shape.clone()).collect();
     let lengths = shapes.iter().map(Shape::num_elements);
     let (starts, length) = starts(lengths);
+    for (gradient, shape) in gradients.iter().zip(&shapes) {
+        assert_eq!(&gradient.shape, shape, "a gradient and its tensor");
+    }
+    if let Some(norm) = &norm {
+        assert_eq!(norm.shape, Shape::from([1]), "the norm");
+    }
+    for moment in moments.iter().flatten() {
+        assert_eq!(moment.shape, Shape::from([length]), "a moment");
+    }
+    let mut all = parameters.iter().chain(&gradients).chain(&norm);
+    let mut moments_of = moments.iter().flatten();
+    let is_wide = |lazy: &Lazy| lazy.dtype == DType::F32;
+    assert!(all.all(is_wide) && moments_of.all(is_wide), "32-bit floats");
     shapes.extend([Shape::from([length]), Shape::from([length])]);
     let (has_norm, has_moments) = (norm.is_some(), moments.is_some());
     let mut inputs = parameters;

@@ -14,7 +14,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{buffer, contiguous, cubes, elem, empty, empty_like, units_of_row};
-use super::reduce::{sum_of_units, sums_of_units};
+use super::reduce::{COLUMNS, LANES, columns, sum_of_lanes, sum_of_units, sums_of_units};
 use crate::flex::Optional;
 
 /// As [`layer_norm`](crate::layer_norm); what the backward pass needs beside `x` it makes again.
@@ -182,9 +182,6 @@ fn all_statistics<F: Float>(
     }
 }
 
-const COLUMNS: u32 = 32;
-const LANES: u32 = 8;
-
 /// A workgroup takes [`COLUMNS`] columns, and each of its lanes every so many-th row of them.
 #[cube(launch_unchecked)]
 fn of_parameters<F: Float>(
@@ -196,8 +193,7 @@ fn of_parameters<F: Float>(
     #[define(F)] _dtype: ElemType,
 ) {
     let d = of_gamma.len();
-    let lane = UNIT_POS_X as usize;
-    let column = CUBE_POS * COLUMNS as usize + lane;
+    let column = CUBE_POS * COLUMNS as usize + UNIT_POS_X as usize;
     let mut gamma = 0.0f32;
     let mut beta = 0.0f32;
     if column < d {
@@ -211,18 +207,9 @@ fn of_parameters<F: Float>(
             row += LANES as usize;
         }
     }
-    let all = comptime!((COLUMNS * LANES) as usize);
-    let mut shared = Shared::<[f32]>::new_slice(2 * all);
-    shared[UNIT_POS as usize] = gamma;
-    shared[all + UNIT_POS as usize] = beta;
-    sync_cube();
+    let gamma = sum_of_lanes(gamma);
+    let beta = sum_of_lanes(beta);
     if UNIT_POS_Y == 0 && column < d {
-        let mut gamma = 0.0f32;
-        let mut beta = 0.0f32;
-        for row in 0..LANES as usize {
-            gamma += shared[row * COLUMNS as usize + lane];
-            beta += shared[all + row * COLUMNS as usize + lane];
-        }
         of_gamma[column] = F::cast_from(gamma);
         of_beta[column] = F::cast_from(beta);
     }
@@ -300,6 +287,7 @@ impl LayerNormGradients for CubeBackend {
         let units = units_of_row(d);
         let statistics = empty(&x, [rows, 2], DType::F32);
         let gradients = [(); 2].map(|()| empty(&x, [d], gamma.dtype));
+        let (of_columns, lanes) = columns(d);
         // SAFETY: `statistics` has two values a row, and a gradient one a column, which is checked.
         unsafe {
             all_statistics::launch_unchecked(
@@ -315,8 +303,8 @@ impl LayerNormGradients for CubeBackend {
             );
             of_parameters::launch_unchecked(
                 &x.client,
-                cubes(d.div_ceil(COLUMNS as usize)),
-                CubeDim::new_2d(COLUMNS, LANES),
+                of_columns,
+                lanes,
                 buffer(&x),
                 buffer(&grad),
                 buffer(&statistics),

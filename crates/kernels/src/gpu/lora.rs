@@ -12,7 +12,7 @@ use super::lora_passes::{Factors, LoraPasses};
 use crate::cpu::random::Dropout;
 use crate::flex::Optional;
 use crate::linear::Lora;
-use crate::product::FrozenProduct;
+use crate::product::{FrozenProduct, times};
 
 /// What a layer's low-rank part is added to.
 pub(crate) enum Base {
@@ -22,7 +22,8 @@ pub(crate) enum Base {
     Product(Tensor<2>),
 }
 
-/// Whether the body for GPUs takes everything but the base: it is of one type.
+/// Whether the body for GPUs takes everything but the base: it is of one type, and what is added has
+/// a value for each that it is added to.
 pub(crate) fn takes_lora(
     x: &Tensor<2>,
     bias: &Option<Tensor<1>>,
@@ -30,12 +31,15 @@ pub(crate) fn takes_lora(
     lora: &Lora,
 ) -> bool {
     let rest = super::takes_both(x, &lora.a) && super::takes_both(x, &lora.b);
-    let bias = bias.iter().all(|bias| super::takes_both(x, bias));
-    let residual = residual.iter().all(|other| super::takes_both(x, other));
+    let ([tokens, _], [d_out, _]) = (x.dims(), lora.b.dims());
+    let (mut bias, mut residual) = (bias.iter(), residual.iter());
+    let bias = bias.all(|bias| super::takes_both(x, bias) && bias.dims() == [d_out]);
+    let residual =
+        residual.all(|other| super::takes_both(x, other) && other.dims() == [tokens, d_out]);
     rest && bias && residual
 }
 
-/// As [`linear`](crate::linear) with LoRA.
+/// As [`linear`](crate::linear) with LoRA, of what [`takes_lora`] and with a base that fits.
 pub(crate) fn lora_linear(
     x: Tensor<2>,
     base: Base,
@@ -44,6 +48,16 @@ pub(crate) fn lora_linear(
     lora: Lora,
     dropout: Option<Dropout>,
 ) -> Tensor<2> {
+    let ([tokens, d_in], [r, of_a], [d_out, of_b]) = (x.dims(), lora.a.dims(), lora.b.dims());
+    assert_eq!(
+        of_a, d_in,
+        "channels that `a` of LoRA takes, and the input's"
+    );
+    assert_eq!(of_b, r, "ranks of LoRA's `a` and `b`");
+    match &base {
+        Base::Weight(weight) => assert_eq!(weight.dims(), [d_in, d_out], "weight and LoRA"),
+        Base::Product(product) => assert_eq!(product.dims(), [tokens, d_out], "product and LoRA"),
+    }
     let factors = Factors {
         scaling: lora.scaling as f32,
         dropout,
@@ -76,15 +90,6 @@ trait LoraLinear: Backend {
         b: FloatTensor<Self>,
         factors: Factors,
     ) -> FloatTensor<Self>;
-}
-
-/// The product with the weight, in the type of `x`.
-fn times<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-    if x.dtype() == weight.dtype() {
-        B::float_matmul(x, weight)
-    } else {
-        B::frozen_product(x, weight)
-    }
 }
 
 /// The product that is given, or that with the weight that is.

@@ -74,11 +74,6 @@ pub(crate) trait LoraPasses: Backend {
     ) -> FloatTensor<Self>;
 }
 
-#[cube]
-fn ceil_tiles(rows: usize, columns: usize) -> usize {
-    rows.div_ceil(16usize) * columns.div_ceil(16usize)
-}
-
 const ALONG: Lies = Lies {
     along_sum: true,
     drops: false,
@@ -103,7 +98,7 @@ fn down<F: Float>(
     let (d_in, r) = (d_in as usize, r as usize);
     let tokens = hidden.len() / r;
     let tile = CUBE_POS;
-    if tile >= ceil_tiles(tokens, r) {
+    if tile >= tiles(tokens, r) {
         terminate!();
     }
     let left = comptime!(Lies {
@@ -135,7 +130,7 @@ fn up<F: Float>(
     let (d_out, r) = (d_out as usize, r as usize);
     let tokens = output.len() / d_out;
     let tile = CUBE_POS;
-    if tile >= ceil_tiles(tokens, d_out) {
+    if tile >= tiles(tokens, d_out) {
         terminate!();
     }
     let change = tile_of_product::<f32, F>(hidden, b, tokens, d_out, r, tile, &mask, ALONG, ALONG);
@@ -170,9 +165,9 @@ fn gradients_up<F: Float>(
 ) {
     let (d_out, r) = (d_out as usize, r as usize);
     let tokens = of_hidden.len() / r;
-    let first = ceil_tiles(tokens, r);
+    let first = tiles(tokens, r);
     let tile = CUBE_POS;
-    if tile >= first + ceil_tiles(d_out, r) {
+    if tile >= first + tiles(d_out, r) {
         terminate!();
     }
     if tile < first {
@@ -212,9 +207,9 @@ fn gradients_down<F: Float>(
 ) {
     let (d_in, r) = (d_in as usize, r as usize);
     let tokens = of_hidden.len() / r;
-    let first = ceil_tiles(r, d_in);
+    let first = tiles(r, d_in);
     let tile = CUBE_POS;
-    if tile >= first + ceil_tiles(tokens, d_in) {
+    if tile >= first + tiles(tokens, d_in) {
         terminate!();
     }
     let right = comptime!(Lies {

@@ -3,6 +3,8 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
+use super::launch::cubes;
+
 /// The sum of every unit's value, which each of them gets; `units`, a power of two, are in the
 /// workgroup, and all of them come here.
 #[cube]
@@ -59,4 +61,29 @@ pub(crate) fn max_of_units(value: f32, #[comptime] units: u32) -> f32 {
         step /= 2;
     }
     shared[0]
+}
+
+/// How many columns of a matrix a workgroup sums; a lane of [`LANES`] takes every so many-th row.
+pub(crate) const COLUMNS: u32 = 32;
+/// How many units share a column.
+pub(crate) const LANES: u32 = 8;
+
+/// The workgroups that sum so many columns, and their units, of which `UNIT_POS_X` is the column and
+/// `UNIT_POS_Y` the lane.
+pub(crate) fn columns(count: usize) -> (CubeCount, CubeDim) {
+    let cubes = cubes(count.div_ceil(COLUMNS as usize));
+    (cubes, CubeDim::new_2d(COLUMNS, LANES))
+}
+
+/// The sum of the values of a column's lanes, which each of them gets; all units come here.
+#[cube]
+pub(crate) fn sum_of_lanes(value: f32) -> f32 {
+    let mut shared = Shared::<[f32]>::new_slice((COLUMNS * LANES) as usize);
+    shared[UNIT_POS as usize] = value;
+    sync_cube();
+    let mut sum = 0.0f32;
+    for lane in 0..LANES as usize {
+        sum += shared[lane * COLUMNS as usize + UNIT_POS_X as usize];
+    }
+    sum
 }

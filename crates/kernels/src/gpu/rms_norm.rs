@@ -13,7 +13,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{buffer, contiguous, cubes, elem, empty, empty_like, units_of_row};
-use super::reduce::sum_of_units;
+use super::reduce::{COLUMNS, LANES, columns, sum_of_lanes, sum_of_units};
 
 /// As [`rms_norm`](crate::rms_norm); what the backward pass needs beside `x` it makes again.
 pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
@@ -171,8 +171,7 @@ fn of_weight<F: Float>(
     #[define(F)] _dtype: ElemType,
 ) {
     let d = output.len();
-    let lane = UNIT_POS_X as usize;
-    let column = CUBE_POS * COLUMNS as usize + lane;
+    let column = CUBE_POS * COLUMNS as usize + UNIT_POS_X as usize;
     let mut sum = 0.0f32;
     if column < d {
         let mut row = UNIT_POS_Y as usize;
@@ -182,20 +181,11 @@ fn of_weight<F: Float>(
             row += LANES as usize;
         }
     }
-    let mut shared = Shared::<[f32]>::new_slice((COLUMNS * LANES) as usize);
-    shared[UNIT_POS as usize] = sum;
-    sync_cube();
+    let sum = sum_of_lanes(sum);
     if UNIT_POS_Y == 0 && column < d {
-        let mut sum = 0.0f32;
-        for row in 0..LANES as usize {
-            sum += shared[row * COLUMNS as usize + lane];
-        }
         output[column] = F::cast_from(sum);
     }
 }
-
-const COLUMNS: u32 = 32;
-const LANES: u32 = 8;
 
 /// How many rows of `d` values there are.
 fn rows(x: &CubeTensor, d: usize) -> usize {
@@ -269,6 +259,7 @@ impl RmsNormGradients for CubeBackend {
         let (rows, units) = (rows(&x, d), units_of_row(d));
         let factors = empty(&x, [rows], DType::F32);
         let output = empty(&x, [d], weight.dtype);
+        let (of_columns, lanes) = columns(d);
         // SAFETY: `factors` has a value a row, and `output` one a column, which is checked.
         unsafe {
             inverse_roots::launch_unchecked(
@@ -284,8 +275,8 @@ impl RmsNormGradients for CubeBackend {
             );
             of_weight::launch_unchecked(
                 &x.client,
-                cubes(d.div_ceil(COLUMNS as usize)),
-                CubeDim::new_2d(COLUMNS, LANES),
+                of_columns,
+                lanes,
                 buffer(&x),
                 buffer(&grad),
                 buffer(&factors),

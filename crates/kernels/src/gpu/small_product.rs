@@ -16,6 +16,7 @@ pub(crate) fn tile_units() -> CubeDim {
 }
 
 /// How many tiles cover `rows` by `columns`.
+#[cube]
 pub(crate) fn tiles(rows: usize, columns: usize) -> usize {
     rows.div_ceil(TILE) * columns.div_ceil(TILE)
 }

@@ -16,18 +16,22 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{MOST_UNITS, buffer, contiguous, cubes, elem, empty};
 use super::reduce::{max_of_units, sum_of_units};
-use crate::product::FrozenProduct;
+use crate::product::{FrozenProduct, times};
 
 /// The number of logits alive at once: 64 MiB of 32-bit floats.
 const PIECE: usize = if cfg!(test) { 100_000 } else { 16 << 20 };
 
 /// `-log softmax(hidden · weightᵀ)[target]` of each row, `[rows, 1]` in 32 bits: `hidden` is
-/// `[rows, d]`, `weight` `[vocab, d]` and frozen, `targets` `[rows]`.
+/// `[rows, d]`, `weight` `[vocab, d]` and frozen, `targets` `[rows]`. Of a target that is no row of
+/// `weight` the loss is NaN, and the gradient zero.
 pub(crate) fn losses_of_rows(
     hidden: Tensor<2>,
     weight: Tensor<2>,
     targets: Tensor<1, Int>,
 ) -> Tensor<2> {
+    let ([rows, d], [_, width]) = (hidden.dims(), weight.dims());
+    assert_eq!(width, d, "channels of the vocabulary and of hidden states");
+    assert_eq!(targets.dims(), [rows], "a target for each row");
     Tensor::from_dispatch(Dispatch::losses_gpu(
         hidden.into_dispatch(),
         weight.without_autodiff().into_dispatch(),
@@ -62,13 +66,14 @@ trait RowLosses: Backend {
 /// Less than any logit.
 const LEAST: f32 = -3.0e38;
 
-/// A workgroup takes a row.
+/// A workgroup takes a row. `missing` is the loss of a target that is none.
 #[cube(launch_unchecked)]
 fn rows<F: Float, I: Numeric>(
     logits: &mut [F],
     targets: &[I],
     losses: &mut [f32],
     vocab: u32,
+    missing: f32,
     #[define(F, I)] _dtypes: [ElemType; 2],
 ) {
     let vocab = vocab as usize;
@@ -78,7 +83,12 @@ fn rows<F: Float, I: Numeric>(
     }
     let begin = row * vocab;
     let target = u32::cast_from(targets[row]) as usize;
-    let of_target = f32::cast_from(logits[begin + target]);
+    // A negative one is a large one here.
+    let is_word = target < vocab;
+    let mut of_target = 0.0f32;
+    if is_word {
+        of_target = f32::cast_from(logits[begin + target]);
+    }
     let mut largest = LEAST.runtime();
     let mut i = UNIT_POS as usize;
     while i < vocab {
@@ -95,13 +105,20 @@ fn rows<F: Float, I: Numeric>(
     // This sum waits for all units: no unit changes the target's logit before all have read it.
     let sum = sum_of_units(sum, MOST_UNITS);
     if UNIT_POS == 0 {
-        losses[row] = sum.ln() + largest - of_target;
+        if is_word {
+            losses[row] = sum.ln() + largest - of_target;
+        } else {
+            losses[row] = missing;
+        }
     }
     let mut i = UNIT_POS as usize;
     while i < vocab {
         let mut share = (f32::cast_from(logits[begin + i]) - largest).exp() / sum;
         if i == target {
             share -= 1.0f32;
+        }
+        if !is_word {
+            share = 0.0f32;
         }
         logits[begin + i] = F::cast_from(share);
         i += MOST_UNITS as usize;
@@ -118,7 +135,7 @@ impl RowLosses for CubeBackend {
         };
         let [count, vocab] = logits.shape().dims();
         let losses = empty(&logits, [count, 1], DType::F32);
-        // SAFETY: the row is checked, and a target is a column, as the caller must see to.
+        // SAFETY: the row is checked, and so is whether the target is a column.
         unsafe {
             rows::launch_unchecked(
                 &logits.client,
@@ -128,19 +145,11 @@ impl RowLosses for CubeBackend {
                 buffer(&targets),
                 buffer(&losses),
                 vocab as u32,
+                f32::NAN,
                 [elem(&logits), elem(&targets)],
             );
         }
         (losses, logits)
-    }
-}
-
-/// `x · weight`, in the type of `x`.
-fn times<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-    if x.dtype() == weight.dtype() {
-        B::float_matmul(x, weight)
-    } else {
-        B::frozen_product(x, weight)
     }
 }
 

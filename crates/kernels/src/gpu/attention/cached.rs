@@ -24,7 +24,13 @@ pub(crate) fn takes_cache(
     let alike = types.iter().all(|dtype| *dtype == types[0]);
     let launched = options.heads.max(query.dims()[0]) <= MOST_CUBES;
     let records = query.is_autodiff() || keys.is_autodiff() || values.is_autodiff();
-    alike && launched && !records && options.head_dim <= WIDEST && takes(query) && takes(keys)
+    alike
+        && launched
+        && !records
+        && options.head_dim <= WIDEST
+        && takes(query)
+        && takes(keys)
+        && takes(values)
 }
 
 /// As [`attend_cached`](crate::attend_cached), `first` being `[batch]`.
@@ -35,6 +41,16 @@ pub(crate) fn attend_cached(
     first: Option<Tensor<1, Int>>,
     options: AttentionOptions,
 ) -> Tensor<2> {
+    let ([batch, width], [rows, kv_heads, _, head_dim]) = (query.dims(), keys.dims());
+    assert_eq!(values.dims(), keys.dims(), "values and keys");
+    assert_eq!(rows, batch, "rows of keys and of queries");
+    let found = [kv_heads, head_dim];
+    assert_eq!(found, [options.kv_heads, options.head_dim], "{options:?}");
+    assert_eq!(options.heads % options.kv_heads, 0, "{options:?}");
+    assert!(width >= options.widths()[0], "{width}: {options:?}");
+    if let Some(first) = &first {
+        assert_eq!(first.dims(), [batch], "a first position for each row");
+    }
     let first = first.map_or(First::None, |first| First::Given(first.into_dispatch()));
     Tensor::from_dispatch(Dispatch::attend_cached_gpu(
         query.into_dispatch(),

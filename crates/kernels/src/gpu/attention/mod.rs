@@ -52,6 +52,18 @@ pub(crate) fn attention(
     options: AttentionOptions,
     dropout: Option<Dropout>,
 ) -> Tensor<2> {
+    let (tokens, widths) = (qkv.tokens(), options.widths());
+    match &qkv {
+        Qkv::Packed(packed) => {
+            let width = widths.iter().sum::<usize>();
+            assert_eq!(packed.dims(), [tokens, width], "{options:?}");
+        }
+        Qkv::Apart(apart) => {
+            let shapes = apart.each_ref().map(Tensor::dims);
+            assert_eq!(shapes, widths.map(|width| [tokens, width]), "{options:?}");
+        }
+    }
+    assert_eq!(options.heads % options.kv_heads, 0, "{options:?}");
     let parts = match qkv {
         Qkv::Packed(packed) => Parts::Packed(packed.into_dispatch()),
         Qkv::Apart([q, k, v]) => {
