@@ -57,7 +57,9 @@ pub mod weights;
 
 pub use auto::{AutoConfig, AutoModel};
 pub use batch::{IGNORE_INDEX, LmBatch, Ragged};
-pub use burn_peft_kernels::{TokenLogProbs, TokenStatistics, token_log_probs, vocabulary_loss};
+pub use burn_peft_kernels::{
+    TokenLogProbs, TokenStatistics, is_gpu, token_log_probs, vocabulary_loss,
+};
 pub use cache::KvCache;
 pub use causal_lm::{CausalLm, Checkpointed, ModelInput, position_ids};
 pub use config::ModelConfig;

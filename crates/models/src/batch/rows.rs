@@ -130,6 +130,13 @@ impl Rows {
     /// much as tokens do. None where nothing is predicted, or where a token is predicted from
     /// padding on its left.
     pub fn unpadded(&self, device: &Device) -> Option<LmBatch> {
+        // On a GPU some padding follows, so that few sizes come again.
+        self.unpadded_to(rows_on(device, self.tokens()), device)
+    }
+
+    /// As [`unpadded`](Self::unpadded), with padding behind all, which is of no text, up to so many
+    /// places.
+    fn unpadded_to(&self, places: usize, device: &Device) -> Option<LmBatch> {
         if self.labelled.positions.is_empty() {
             return None;
         }
@@ -147,8 +154,6 @@ impl Rows {
             let places = self.places.iter();
             places.map(|&place| of(place, seq) as i64).collect()
         };
-        // On a GPU some padding follows, which is of no text.
-        let places = rows_on(device, self.tokens());
         let filled = |mut values: Vec<i64>, padding: i64| {
             values.resize(places, padding);
             values
@@ -174,7 +179,10 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Int, Tensor};
+    use crate::{CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, ModelConfig};
+    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::optim::GradientsParams;
+    use burn::tensor::{Int, Tensor, Tolerance};
 
     fn numbers(tensor: Tensor<2, Int>) -> Vec<i64> {
         tensor.into_data().iter::<i64>().collect()
@@ -245,5 +253,52 @@ mod tests {
         let segments = packed.input.segment_ids.clone().unwrap();
         assert_eq!(numbers(segments), [1, 1, 2, 2, 2, 0]);
         assert_eq!(positions(&packed), [0, 2, 3]);
+    }
+
+    /// All gradients, one after the other.
+    struct Flat(GradientsParams, Vec<f32>);
+
+    impl ModuleVisitor for Flat {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.0.get::<D>(param.id).expect("every tensor learns");
+            self.1.extend(gradient.into_data().iter::<f32>());
+        }
+    }
+
+    /// What follows the texts on a GPU.
+    #[test]
+    fn padding_behind_all_changes_neither_loss_nor_gradients() {
+        let device = Device::flex().autodiff();
+        let config = Gpt2Config::from_json(
+            r#"{"model_type": "gpt2", "vocab_size": 23, "n_positions": 16, "n_embd": 16,
+                "n_layer": 2, "n_head": 2, "initializer_range": 0.4}"#,
+        );
+        let model = GPT2LMHeadModel::new(&config.unwrap(), &device);
+        let ids: Vec<i64> = (0..11).map(|i| i * 7 % 23).collect();
+        let ragged = Ragged {
+            input_ids: &ids,
+            labels: &ids,
+            texts: &[0..4, 4..5, 5..11],
+            packed: None,
+            width: 6,
+            pad_id: 3,
+        };
+        let rows = Rows::of_ragged(&ragged);
+        let run = |places| {
+            let batch = rows.unpadded_to(places, &device).unwrap();
+            assert_eq!(batch.input.input_ids.dims(), [1, places]);
+            assert_eq!((batch.tokens, batch.count), (11, 8));
+            let loss = model.loss(&batch);
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            let mut flat = Flat(gradients, vec![loss.into_scalar::<f32>()]);
+            model.visit(&mut flat);
+            let length = flat.1.len();
+            burn::tensor::TensorData::new(flat.1, [length])
+        };
+        let expected = run(11);
+        for places in [12, 16, 40] {
+            let tolerance = Tolerance::<f32>::absolute(1e-6).set_relative(1e-5);
+            run(places).assert_approx_eq(&expected, tolerance);
+        }
     }
 }
