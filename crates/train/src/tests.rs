@@ -1,5 +1,6 @@
 //! Whole runs of a tiny GPT-2 on the CPU.
 
+mod late;
 mod ranks;
 
 use std::fs;

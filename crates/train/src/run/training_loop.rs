@@ -37,7 +37,7 @@ use crate::seeing::metrics_file::{EvalLog, MetricsFile};
 use crate::seeing::sample::SamplePrompts;
 use burn_peft_models::embeddings::Modules;
 
-mod done;
+pub(crate) mod done;
 mod evaluation;
 mod saving;
 
