@@ -23,6 +23,8 @@ use crate::marks::{Alone, Marked, Marks};
 
 /// Steps in which kernels are compiled and chosen.
 const WARM_UP: usize = 3;
+/// Steps behind them whose launches are counted, and which are not timed.
+const COUNTED: usize = 3;
 
 /// A model, by its `config.json`.
 pub struct Shape {
@@ -93,7 +95,7 @@ pub fn measure(
     write_rows(
         &rows,
         shape.batch,
-        (WARM_UP + steps) * shape.batch[0],
+        (WARM_UP + COUNTED + steps) * shape.batch[0],
         model.vocab_size(),
     )?;
     let mut data = DataConfig::new(rows.display().to_string());
@@ -107,12 +109,12 @@ pub fn measure(
     };
     let data = DataSet::load(&data, None, limits, 42)?;
     let arguments = TrainingArguments {
-        max_steps: (WARM_UP + steps) as i64,
+        max_steps: (WARM_UP + COUNTED + steps) as i64,
         per_device_train_batch_size: shape.batch[0],
         save_strategy: IntervalStrategy::No,
         ..TrainingArguments::new(dir.path().join("run"))
     };
-    let marks = Marks::new(device, false);
+    let marks = Marks::new(device, false, WARM_UP + COUNTED);
     let options = TrainOptions {
         discard: true,
         exchange: Arc::new(Alone(Arc::clone(&marks))),
@@ -121,18 +123,19 @@ pub fn measure(
     let objective = Arc::new(Marked(Arc::clone(&marks)));
     train_with(objective, model, data.train, None, &arguments, options)?;
     let all = marks.finish();
-    let (first, timed) = all.split_at(WARM_UP.min(all.len()));
+    let (first, rest) = all.split_at(WARM_UP.min(all.len()));
+    let (counted, timed) = rest.split_at(COUNTED.min(rest.len()));
     let mut seconds: Vec<f64> = timed.iter().map(|step| step.seconds).collect();
     seconds.sort_by(f64::total_cmp);
     let step_seconds = *seconds
         .get(seconds.len() / 2)
         .context("no step was timed")?;
-    let last = timed.last().context("no step was timed")?;
+    let last = counted.last().context("no step was counted")?;
     Ok(Measured {
         tokens_per_second: (shape.batch[0] * shape.batch[1]) as f64 / step_seconds,
         step_seconds,
         launches: last.whole().launches.total(),
-        compiled_after_warm_up: timed.iter().map(|step| step.whole().launches.first).sum(),
+        compiled_after_warm_up: counted.iter().map(|step| step.whole().launches.first).sum(),
         bytes_reserved: timed
             .iter()
             .map(|step| step.bytes_reserved)

@@ -1,6 +1,8 @@
 //! The measurements one after the other, and the table.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -91,13 +93,16 @@ pub fn main() -> Result<()> {
 
 fn all(given: &Given, shapes: &[Shape]) -> Result<()> {
     let ends = Instant::now() + Duration::from_secs_f64(60.0 * given.minutes);
-    let mut text = head(given)?;
+    let text = head(given)?;
     print!("{text}");
+    // Row by row, so that what was found stays if the machine does not.
+    let mut file = File::create(&given.output)?;
+    file.write_all(text.as_bytes())?;
     let mut add = |line: String| {
         println!("{line}");
-        let _ = writeln!(text, "{line}");
+        writeln!(file, "{line}")
     };
-    add("\n| beside the CPU | loss differs by | gradients by |\n| --- | ---: | ---: |".into());
+    add("\n| beside the CPU | loss differs by | gradients by |\n| --- | ---: | ---: |".into())?;
     for (index, shape) in SMOKE.iter().enumerate() {
         let arguments = ["--compare".into(), index.to_string()];
         match child::<[f64; 2]>(given, &arguments, ends) {
@@ -110,14 +115,14 @@ fn all(given: &Given, shapes: &[Shape]) -> Result<()> {
                 add(format!(
                     "| {} | {loss:.1e} | {gradients:.1e}{verdict} |",
                     shape.name
-                ));
+                ))?;
             }
-            Err(error) => add(format!("| {} | {error} | |", shape.name)),
+            Err(error) => add(format!("| {} | {error} | |", shape.name))?,
         }
     }
     add("\n| model | frozen weights | batch | tokens/s | a step | launches | memory | compiled behind the \
          warm-up | warm-up |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
-        .into());
+        .into())?;
     for (dtype, (dtype_name, _)) in DTYPES.iter().enumerate() {
         for (index, shape) in shapes.iter().enumerate() {
             let [rows, seq] = shape.batch;
@@ -132,12 +137,11 @@ fn all(given: &Given, shapes: &[Shape]) -> Result<()> {
                     found.bytes_reserved as f64 / 1e9,
                     found.compiled_after_warm_up,
                     found.warm_up_seconds,
-                )),
-                Err(error) => add(format!("{what} | {error} | | | | | |")),
+                ))?,
+                Err(error) => add(format!("{what} | {error} | | | | | |"))?,
             }
         }
     }
-    std::fs::write(&given.output, text)?;
     println!("\nwritten to {}", given.output.display());
     Ok(())
 }
@@ -210,10 +214,18 @@ fn child<T: serde::de::DeserializeOwned>(
     );
     if !status.success() {
         // One line, as a cell of a table.
-        let said = errors.lines().rfind(|line| !line.trim().is_empty());
-        let said = said.unwrap_or("it ended without a word").replace('|', "/");
+        let said = told(&errors).replace('|', "/");
         bail!("{}", said.chars().take(200).collect::<String>());
     }
     let last = output.lines().last().unwrap_or_default();
     serde_json::from_str(last).context("it printed no result")
+}
+
+/// The line that says why a process failed: that of a panic, which others follow, or the last.
+fn told(errors: &str) -> &str {
+    let mut lines = errors.lines().filter(|line| !line.trim().is_empty());
+    let last = lines.clone().next_back();
+    let panicked = lines.find(|line| line.contains("panicked at"));
+    let own = panicked.and_then(|_| lines.next());
+    own.or(last).unwrap_or("it ended without a word")
 }

@@ -120,7 +120,7 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
         train_sampling_strategy: SamplingStrategy::Sequential,
         ..TrainingArguments::new(dir.path().join("run"))
     };
-    let marks = Marks::new(device, apart);
+    let marks = Marks::new(device, apart, usize::MAX);
     let options = TrainOptions {
         discard: true,
         exchange: Arc::new(Alone(Arc::clone(&marks))),

@@ -59,7 +59,8 @@ impl Step {
 }
 
 struct State {
-    counter: LaunchCounter,
+    /// While launches are counted.
+    counter: Option<LaunchCounter>,
     transfers: Transfers,
     part: Option<Part>,
     step: Step,
@@ -73,6 +74,8 @@ pub struct Marks {
     /// Whether the device is waited for between the parts of a step. What Burn fuses across them is
     /// apart then, so that a step is a few launches more.
     apart: bool,
+    /// How many steps are counted. Counting costs time, which those behind them do without.
+    counted: usize,
     state: Mutex<State>,
 }
 
@@ -83,9 +86,10 @@ impl std::fmt::Debug for Marks {
 }
 
 impl Marks {
-    pub fn new(device: &Device, apart: bool) -> Arc<Self> {
+    /// Of a run whose first steps, so many, are counted.
+    pub fn new(device: &Device, apart: bool, counted: usize) -> Arc<Self> {
         let state = State {
-            counter: LaunchCounter::new(),
+            counter: Some(LaunchCounter::new()),
             transfers: Transfers::so_far(),
             part: None,
             step: Step::default(),
@@ -95,6 +99,7 @@ impl Marks {
         Arc::new(Self {
             device: device.clone().without_autodiff(),
             apart,
+            counted,
             state: Mutex::new(state),
         })
     }
@@ -111,15 +116,16 @@ impl Marks {
         let ends = matches!(part, None | Some(Part::Forward));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if ends || self.apart {
-            let _ = self.device.sync();
+            self.device.sync().expect("the device answers");
             if let Some(usage) = self.device.memory_pool_usage() {
                 let step = &mut state.step;
                 step.bytes_in_use = step.bytes_in_use.max(usage.bytes_in_use);
                 step.bytes_reserved = step.bytes_reserved.max(usage.bytes_reserved);
             }
             let now = Transfers::so_far();
+            let counter = state.counter.as_mut();
             let asked = Asked {
-                launches: state.counter.take(),
+                launches: counter.map(LaunchCounter::take).unwrap_or_default(),
                 transfers: now.since(&state.transfers),
             };
             state.transfers = now;
@@ -132,6 +138,9 @@ impl Marks {
             let mut step = std::mem::take(&mut state.step);
             step.seconds = state.began.elapsed().as_secs_f64();
             state.steps.push(step);
+            if state.steps.len() >= self.counted {
+                state.counter = None;
+            }
         }
         if part == Some(Part::Forward) {
             state.step.tokens = tokens;
