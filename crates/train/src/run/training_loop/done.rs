@@ -6,7 +6,6 @@ use burn::data::dataloader::Progress;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 use burn::train::{LearnerEvent, TrainingItem};
-
 use burn_peft_models::is_gpu;
 
 use super::Run;
