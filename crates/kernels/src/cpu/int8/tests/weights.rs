@@ -2,10 +2,10 @@
 
 use half::f16;
 
-use super::{SHAPES, bits, numbers, times};
-use crate::cpu::int8::Int8Matrix;
+use super::{SHAPES, bits, limit, numbers, sum_and_bound, times};
 use crate::cpu::int8::body::Body;
-use crate::cpu::{BlockMatrix, BlockType, Matrix, Onto, Weight};
+use crate::cpu::int8::{Int8Matrix, Limit};
+use crate::cpu::{BlockMatrix, BlockType, Matrix, Onto};
 
 #[test]
 fn a_weight_is_rounded_to_the_nearest() {
@@ -29,7 +29,9 @@ fn a_weight_is_rounded_to_the_nearest() {
             let scale = scales[col / 64 * rows.div_ceil(64) + row / 64];
             let scale = f16::from_bits(scale[row % 64 / 32 * 64 + col % 64]);
             let scale = scale.to_f32() * matrix.column_factors()[col];
-            assert!((found - value).abs() <= 0.55 * scale, "{found}, {value}");
+            // Half of a step, and what f32 rounds. The scale in 16 bits may be too small by 2⁻¹¹, and the
+            // largest value lies 127 · 2⁻¹¹ = 0.06 steps beyond the last one then: less than half of one.
+            assert!((found - value).abs() <= 0.501 * scale, "{found}, {value}");
             assert_eq!(*found, view.at(row, col));
             assert_eq!(*found, view.transposed().at(col, row));
         }
@@ -108,15 +110,15 @@ fn q8_0_is_only_arranged_anew() {
         }
         let x = numbers(3 * rows, 6);
         let dense = matrix.view().dequantize();
-        let expected = Weight::F32(Matrix::new(&dense, rows, cols));
-        let expected = expected.times(Matrix::new(&x, 3, rows), Onto::Zero);
         for body in Body::all() {
             let found = times(body, Matrix::new(&x, 3, rows), matrix.view(), Onto::Zero);
-            for (found, expected) in found.iter().zip(&expected) {
-                assert!(
-                    (found - expected).abs() < 0.005 * 900.0 * rows as f32,
-                    "{found}, {expected}"
-                );
+            for (at, found) in found.iter().enumerate() {
+                let (row, col) = (&x[at / cols * rows..][..rows], at % cols);
+                let column = |p: usize| dense[p * cols + col];
+                let limit = limit(row, Limit::Relative);
+                let (sum, off) = sum_and_bound(row, &column, 0.0, limit, false);
+                let error = (f64::from(*found) - sum).abs();
+                assert!(error <= off, "{found}, {sum} ± {off}");
             }
         }
     }
