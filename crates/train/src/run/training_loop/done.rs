@@ -8,8 +8,6 @@ use burn::tensor::Tensor;
 use burn::train::{LearnerEvent, TrainingItem};
 use burn_peft_models::is_gpu;
 
-use burn_peft_models::is_gpu;
-
 use super::Run;
 use crate::error::Result;
 use crate::objective::metric::Sums;
