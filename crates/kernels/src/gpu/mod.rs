@@ -49,3 +49,12 @@ pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
 pub(crate) fn takes_both<const D: usize, const E: usize>(a: &Tensor<D>, b: &Tensor<E>) -> bool {
     takes(a) && takes(b) && a.dtype() == b.dtype()
 }
+
+/// How many tensors a kernel may read and write on this tensor's device; 0 on the CPU.
+pub(crate) fn most_bindings<const D: usize>(tensor: &Tensor<D>) -> u32 {
+    use burn::backend::DispatchDevice;
+    match tensor.device().without_autodiff().as_dispatch() {
+        DispatchDevice::Cube(device) => device.client().properties().hardware.max_bindings,
+        _ => 0,
+    }
+}

@@ -33,6 +33,9 @@ pub(crate) const ROWS: usize = tile::ROWS;
 /// The widest head that the kernels take.
 const WIDEST: usize = 256;
 
+/// The tensors of the largest kernel, [`backward::of_keys`].
+const BINDINGS: u32 = 9;
+
 /// Whether the kernels take this attention of so many blocks.
 pub(crate) fn takes(qkv: &Qkv, options: &AttentionOptions, blocks: usize) -> bool {
     let [first, others @ ..] = qkv.tensors() else {
@@ -40,7 +43,8 @@ pub(crate) fn takes(qkv: &Qkv, options: &AttentionOptions, blocks: usize) -> boo
     };
     let alike = others.iter().all(|other| other.dtype() == first.dtype());
     let launched = blocks <= MOST_CUBES && options.heads <= MOST_CUBES;
-    alike && launched && options.head_dim <= WIDEST && qkv.tensors().iter().all(super::takes)
+    let taken = qkv.tensors().iter().all(super::takes) && super::most_bindings(first) >= BINDINGS;
+    alike && launched && options.head_dim <= WIDEST && taken
 }
 
 /// As [`attention`](crate::attention) of texts that lie one after the other, which `blocks`,
