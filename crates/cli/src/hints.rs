@@ -57,7 +57,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "`peft chat MODEL` talks to a model, `peft chat MODEL --adapter A` to one with an adapter",
     ),
     (
-        "infer inference complete completion sample ask prompt",
+        "infer inference complete sample ask prompt",
         "`peft generate --model M --adapter A --prompt TEXT` continues a text",
     ),
     (
