@@ -271,7 +271,8 @@ mod tests {
         let device = Device::flex().autodiff();
         let config = Gpt2Config::from_json(
             r#"{"model_type": "gpt2", "vocab_size": 23, "n_positions": 16, "n_embd": 16,
-                "n_layer": 2, "n_head": 2, "initializer_range": 0.4}"#,
+                "n_layer": 2, "n_head": 2, "initializer_range": 0.4,
+                "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}"#,
         );
         let model = GPT2LMHeadModel::new(&config.unwrap(), &device);
         let ids: Vec<i64> = (0..11).map(|i| i * 7 % 23).collect();

@@ -131,8 +131,13 @@ mod tests {
         };
         // Gradients 2, 3 and 6: a norm of 7.
         let weights = Tensor::<2>::from_data([[2.0, 3.0]], &device);
-        let loss = (model.a.val() * weights).sum() + model.b.val() * 6.0 * model.frozen.val();
-        let mut gradients = GradientsParams::from_grads(loss.clone().backward(), &model);
+        let gradients = || {
+            let loss =
+                (model.a.val() * weights.clone()).sum() + model.b.val() * 6.0 * model.frozen.val();
+            GradientsParams::from_grads(loss.backward(), &model)
+        };
+        let mut on_device = gradients();
+        let mut gradients = gradients();
 
         let norm = global_norm(&model, &gradients)
             .unwrap()
@@ -143,7 +148,6 @@ mod tests {
         assert_eq!(clip_coefficient(norm, 0.0), 1.0);
         assert_eq!(clip_coefficient(0.0, 1.0), 1.0);
 
-        let mut on_device = GradientsParams::from_grads(loss.backward(), &model);
         for most in [0.7, 7.5] {
             let before = global_norm(&model, &on_device).unwrap();
             clip(&model, &mut on_device, before, most);

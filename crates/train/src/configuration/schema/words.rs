@@ -33,7 +33,8 @@ pub fn plain(schema: &mut Value) {
 /// A text without the targets of its links: `` [`a`](b) `` and `` [`a`] `` become `` `a` ``, and lines
 /// that define a target are removed.
 fn without_links(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.starts_with("[`"));
+    let defines = |line: &str| line.starts_with("[`") && line.contains("`]: ");
+    let lines = text.lines().filter(|line| !defines(line));
     let text = lines.collect::<Vec<_>>().join("\n");
     let mut plain = String::new();
     let mut rest = text.trim_end();
