@@ -171,6 +171,7 @@ mod tests {
     /// Burn's transforms, loader and learner take the examples.
     #[test]
     fn burns_learner_trains_on_them() {
+        let _alone = crate::tests::alone();
         let device = Device::flex();
         let dataset = ExampleDataset::from(examples());
         let loader = |device: &Device| {
