@@ -97,7 +97,8 @@ impl<'a> Left<'a> {
                 round_row(values, codes, notes, &mut far);
                 let largest = match limit {
                     Limit::Relative => far,
-                    Limit::Probability => LIKELY,
+                    // Where all words are about as likely, none has a rest.
+                    Limit::Probability => far.max(LIKELY),
                 };
                 add_rests(row, values, codes, notes, largest, &mut rests);
             }

@@ -69,16 +69,17 @@ fn sizes(row: &[f32]) -> Vec<f64> {
 /// The size above which a block keeps its rest: bits of a number are its logarithm, but for a few
 /// hundredths.
 fn limit(row: &[f32], limit: Limit) -> f64 {
-    if limit == Limit::Probability {
-        return 1.001 / 16.0;
-    }
     let sizes = sizes(row).into_iter().filter(|size| *size > 1e-36);
     let logs: Vec<_> = sizes.map(f64::log2).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
-    if logs.is_empty() {
+    let far = if logs.is_empty() {
         f64::INFINITY
     } else {
         (mean + 2.7).exp2()
+    };
+    match limit {
+        Limit::Relative => far,
+        Limit::Probability => far.max(1.001 / 16.0),
     }
 }
 

@@ -12,8 +12,8 @@ use super::{BLOCK, SQUARE};
 pub enum Limit {
     /// Those far larger than the typical block of their row. For activations, of which few are outliers.
     Relative,
-    /// Those with a value above 1/16. For probabilities, which lie in 0 to 1: in their rows hardly any
-    /// block is near the typical one.
+    /// Of those the ones with a value above 1/16. For probabilities, which lie in 0 to 1: in the rows of a
+    /// model that knows what follows hardly any block is near the typical one.
     Probability,
 }
 
