@@ -23,7 +23,7 @@ from conversations import conversations
 SPECIAL = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "unk_token": "<|unk|>", "pad_token": "<|pad|>"}
 
 EXPRESSIONS = f"{len(expressions.TEXTS)} expressions"
-BEYOND = f"{len(expressions.REFUSED)} expressions beyond"
+BEYOND = f"{len(expressions.REFUSED)} unsupported expressions"
 
 
 class Reference:
@@ -193,7 +193,7 @@ def parts(text, found):
 
 
 def table(rows):
-    yield "| template | text exact | refused by both | by ours alone | differs | answers exact | but for the prompt | differ | left out | no twin's text |\n"
+    yield "| template | text exact | both refuse | only ours refuses | text differs | answers exact | except the prompt | answers differ | left out | no reference |\n"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
     sums = [0] * 9
     for name, row in rows.items():
