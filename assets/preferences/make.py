@@ -1,11 +1,11 @@
-"""Makes train.jsonl and held-out.jsonl of what a model answers: `python make.py answers.json`.
+"""Makes train.jsonl and held-out.jsonl from a model's answers: `python make.py answers.json`.
 
-The answers are those of SmolLM2-135M-Instruct, always with the most likely token:
+The answers are SmolLM2-135M-Instruct's, with greedy decoding:
 
     peft generate --model HuggingFaceTB/SmolLM2-135M-Instruct --messages questions.jsonl \
         --max-new-tokens 150 --temperature 0 --json > answers.json
 
-Of every answer the first sentence is better than what it begins: short over long answers.
+The first sentence of every answer is preferred to the whole answer.
 """
 
 import json
