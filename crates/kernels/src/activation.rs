@@ -15,10 +15,10 @@ use crate::flex::{contiguous, takes, tensor_of, values};
 use crate::kept::Kept;
 use crate::remade::{Remade, can_remake};
 
-/// The function of every value, `[tokens, d]`.
+/// Applies an activation function to every value of `x`, `[tokens, d]`. `next` is the type of the
+/// weight that the output is multiplied with.
 ///
-/// The specialised body keeps its input only, in 32 bits or, where products round to bf16 what comes `next`,
-/// in bf16 too.
+/// The specialised body keeps only its input, in bf16 if `next` is, otherwise in 32 bits.
 pub fn activate(x: Tensor<2>, kind: ActivationKind, next: DType) -> Tensor<2> {
     #[cfg(feature = "gpu")]
     if crate::gpu::takes(&x) {
@@ -131,7 +131,8 @@ mod tests {
         }
     }
 
-    /// What is kept in bf16 changes the gradient by no more than its rounding, and the output not at all.
+    /// Keeping the input in bf16 changes the gradient by no more than the rounding, and leaves the
+    /// output as it is.
     #[test]
     fn keeps_its_input_in_bf16() {
         let x = random([40, 120], 2.0).autodiff().require_grad();
@@ -148,7 +149,7 @@ mod tests {
         }
     }
 
-    /// Far from zero nothing overflows, and what is no number stays none.
+    /// Far from zero nothing overflows, and NaN stays NaN.
     #[test]
     fn takes_any_value() {
         let device = burn::tensor::Device::flex();

@@ -1,5 +1,5 @@
-//! Optimizer steps over all tensors at once, on GPUs: with one launch for every operation on every tensor,
-//! a step of small tensors would be nothing but launches.
+//! Optimizer steps over all tensors at once, on GPUs. With a launch for each operation on each
+//! tensor, a step over small tensors would spend its time on launches.
 
 #[cfg(feature = "gpu")]
 use burn::backend::Cube;
@@ -11,11 +11,12 @@ use crate::gpu::{self, many::Lazy};
 #[cfg(not(feature = "gpu"))]
 type Lazy = std::convert::Infallible;
 
-/// A tensor of 32-bit floats of any rank, without a graph, on a GPU.
+/// A tensor of 32-bit floats on a GPU, of any rank, that records no gradients.
 pub struct GpuTensor(Lazy);
 
 impl GpuTensor {
-    /// This tensor, if it is one and specialised bodies are wanted.
+    /// Returns the tensor as one of these; `None` if it is not one, or if the specialised bodies
+    /// are switched off.
     pub fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if crate::flex::is_plain() || tensor.dtype() != DType::F32 {
             return None;
@@ -23,10 +24,10 @@ impl GpuTensor {
         lazy(tensor)
     }
 
-    /// As a tensor of its rank.
+    /// Returns the tensor itself.
     ///
     /// # Panics
-    /// If it has another rank.
+    /// If `D` is not its rank.
     pub fn into_tensor<const D: usize>(self) -> Tensor<D> {
         #[cfg(feature = "gpu")]
         return Tensor::from_primitive::<Cube>(self.0);
@@ -46,10 +47,10 @@ fn lazy<const D: usize>(_: &Tensor<D>) -> Option<GpuTensor> {
     None
 }
 
-/// The norm of all tensors as one vector, `[1]`, on their device.
+/// Returns the Euclidean norm of all tensors taken as one vector, `[1]`, on their device.
 ///
 /// # Panics
-/// Without tensors.
+/// If there are no tensors.
 pub fn norm_of_all(tensors: Vec<GpuTensor>) -> Tensor<1> {
     #[cfg(feature = "gpu")]
     {
@@ -60,22 +61,22 @@ pub fn norm_of_all(tensors: Vec<GpuTensor>) -> Tensor<1> {
     match tensors[0].0 {}
 }
 
-/// A step of AdamW as PyTorch has it.
+/// A step of AdamW (arXiv 1711.05101) as PyTorch computes it.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
-    /// How much of the first moment stays.
+    /// The share of the first moment that stays.
     pub beta_1: f32,
-    /// How much of the second moment stays.
+    /// The share of the second moment that stays.
     pub beta_2: f32,
     /// Added to the root of the corrected second moment.
     pub epsilon: f32,
     /// The number of the step, from 1.
     pub time: usize,
-    /// The norm that gradients are cut to; 0 leaves them as they are.
+    /// The norm that the gradients are clipped to; 0 means no clipping.
     pub max_norm: f64,
 }
 
-/// What is a tensor's own in a step of [`AdamW`].
+/// The settings of one tensor in a step of [`AdamW`].
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     /// The learning rate.
@@ -87,14 +88,14 @@ pub struct Rate {
 /// Both moments of all tensors, each `[length]` in the order of [`starts`].
 #[derive(Clone, Debug)]
 pub struct Moments {
-    /// The first.
+    /// The first moments.
     pub first: Tensor<1>,
-    /// The second.
+    /// The second moments.
     pub second: Tensor<1>,
 }
 
-/// Where tensors of these lengths begin in one that holds all of them, and how long it is: any device can
-/// look at every tensor where it lies.
+/// Returns where tensors of these lengths begin in one tensor that holds them all, and the length
+/// of that. The starts are aligned, so that any device can read each tensor in place.
 pub fn starts(lengths: impl IntoIterator<Item = usize>) -> (Vec<usize>, usize) {
     /// 512 bytes, the largest alignment of CubeCL's devices.
     const ALIGNMENT: usize = 128;
@@ -108,12 +109,13 @@ pub fn starts(lengths: impl IntoIterator<Item = usize>) -> (Vec<usize>, usize) {
 }
 
 impl AdamW {
-    /// One step with gradients whose norm is `norm` (`[1]`): the tensors after it, and the moments. Without
-    /// `moments` they begin at zero.
+    /// Takes one step; returns the parameters and the moments after it. `norm` (`[1]`) is the norm
+    /// of the gradients; without it they are not clipped. Without `moments` the moments begin at
+    /// zero.
     ///
     /// # Panics
-    /// Without tensors, or if the lists are not equally long, or a gradient, the norm or a moment has
-    /// another shape or is in another type.
+    /// If there are no tensors, if the lists differ in length, or if a gradient, the norm or a
+    /// moment has the wrong shape or type.
     pub fn step(
         self,
         parameters: Vec<GpuTensor>,

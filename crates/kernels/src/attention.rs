@@ -28,20 +28,20 @@ pub use self::texts::Texts;
 pub use self::unseeing::mean_of_values;
 pub use crate::cpu::attention::Span;
 
-/// Self-attention of each text of a batch, `[tokens, heads · head_dim]`.
+/// Returns the self-attention of each text of a batch, `[tokens, heads · head_dim]`.
 ///
-/// A token of no text gets zeros, and padding that is too far from all keys of its text for the window
-/// the mean of all its values, as in the eager attention of transformers. A share `dropout` of the weights is set to zero on devices that
-/// record gradients.
+/// A token of no text gets zeros. Padding that is farther than the window from every key of its
+/// text gets the mean of all values of the text, as in the eager attention of transformers. On
+/// devices that record gradients, a share `dropout` of the weights is set to zero.
 ///
-/// The specialised body keeps its input, its output and one number per token and head; scores
-/// live in blocks (arXiv 2205.14135, 2307.08691). The plain body computes texts of about the same
-/// length side by side.
+/// The CPU's body keeps its input, one number per token and head, and its output, unless making
+/// that again is cheap; scores exist only in blocks (arXiv 2205.14135, 2307.08691). The plain body
+/// computes texts of about the same length side by side.
 ///
 /// # Panics
-/// If texts overlap or go beyond the tokens, if the widths are others, or if texts
-/// [share tokens](Texts::sharing), which are the same in all of them only where they see no later
-/// ones, and `options` is not causal.
+/// If texts overlap or reach beyond the tokens, if the widths do not fit the heads, or if texts
+/// [share tokens](Texts::sharing) and `options` is not causal: only a token that sees no later ones
+/// is the same in all its texts.
 pub fn attention(
     qkv: impl Into<Qkv>,
     texts: &Texts,
@@ -65,9 +65,10 @@ pub fn attention(
     if !qkv.tensors().iter().all(takes) {
         return plain(qkv, texts, options, dropout);
     }
-    let dropout = match dropout > 0.0 {
-        true => dropout::new(dropout, draw_seed(&qkv.queries().device())),
-        false => None,
+    let dropout = if dropout > 0.0 {
+        dropout::new(dropout, draw_seed(&qkv.queries().device()))
+    } else {
+        None
     };
     let unseeing = Unseeing::of(&qkv, texts, &options);
     let call = Call {
@@ -84,7 +85,7 @@ pub fn attention(
     unseeing.put(Tensor::from_dispatch(output))
 }
 
-/// The rows that texts lie in: tokens, or copies of shared ones.
+/// The number of rows that the texts take: their tokens, or the copies of shared ones.
 #[cfg(feature = "gpu")]
 fn rows(qkv: &Qkv, texts: &Texts) -> usize {
     texts.shared().map_or(qkv.tokens(), |shared| shared.rows())
@@ -93,9 +94,10 @@ fn rows(qkv: &Qkv, texts: &Texts) -> usize {
 #[cfg(feature = "gpu")]
 fn on_gpu(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
     let device = qkv.queries().device();
-    let dropout = match dropout > 0.0 {
-        true => dropout::new(dropout, draw_seed(&device)),
-        false => None,
+    let dropout = if dropout > 0.0 {
+        dropout::new(dropout, draw_seed(&device))
+    } else {
+        None
     };
     let blocks = texts.blocks(rows(&qkv, texts), &device);
     plain::by_rows(qkv, texts, options, |qkv| {
@@ -116,7 +118,7 @@ mod tests {
         }
     }
 
-    /// Texts of these spans, which no device has seen: what they keep is where it was made.
+    /// New texts of these spans: what texts keep lies on the first device that they are used on.
     fn anew(spans: &[Span]) -> Texts {
         Texts::new(spans.to_vec())
     }
@@ -153,13 +155,13 @@ mod tests {
         }
     }
 
-    /// With dropout and without, packed and apart.
+    /// Compares with dropout and without, packed and apart.
     fn compare(spans: &[Span], tokens: usize, options: AttentionOptions) {
         let widths = options.widths();
         let packed = random([tokens, widths.iter().sum()], 1.0);
         let apart = widths.map(|width| random([tokens, width], 1.0));
         for dropout in [0.0, 0.3] {
-            // Of the same seed, the same weights are dropped.
+            // The same seed drops the same weights.
             let ours =
                 |qkv: Qkv| crate::with_seed(5, || attention(qkv, &anew(spans), options, dropout));
             let other =
@@ -210,14 +212,14 @@ mod tests {
         }
     }
 
-    /// Padding behind a text and further away than the window gets the mean of all values.
+    /// Padding after a text that is farther away than the window gets the mean of all values.
     #[test]
     fn who_sees_no_key_gets_the_mean_of_all_values() {
         let options = AttentionOptions {
             window: Some(3),
             ..AttentionOptions::new(2, 1, 2).with_causal(false)
         };
-        // Of the second text, query 3 is two away from the last key, and 4 three.
+        // In the second text, query 3 is two away from the last key, and query 4 three.
         let texts = Texts::new(vec![span(0, 6, 6), span(6, 6, 2)]);
         let [q, k, v] = options.widths().map(|width| random([12, width], 1.0));
         let mean = v.clone().slice_dim(0, 6..12).mean_dim(0);
@@ -227,7 +229,7 @@ mod tests {
             let tolerance = burn::tensor::Tolerance::<f32>::absolute(1e-6);
             let far = found.clone().slice_dim(0, 10..12).into_data();
             far.assert_approx_eq(&expected, tolerance);
-            // What sees a key is a mean of the seen values alone.
+            // A query that sees one key gets its value alone.
             let one = found.slice_dim(0, 9..10).slice_dim(1, 0..2).into_data();
             let seen = v.clone().slice_dim(0, 7..8).into_data();
             one.assert_approx_eq(&seen, tolerance);
@@ -236,7 +238,7 @@ mod tests {
         near(attention(qkv(), &texts, options, 0.0));
         near(plain(qkv().into(), &texts, options, 0.0));
 
-        // Gradients of that padding alone go to all values, and to nothing else.
+        // The gradients of that padding go to all values of its text and to nothing else.
         for is_plain in [false, true] {
             let [q, k, v] = qkv().map(|x| x.autodiff().require_grad());
             let parts = [q.clone(), k.clone(), v.clone()];
@@ -258,7 +260,7 @@ mod tests {
         }
     }
 
-    /// Texts that share their beginnings give what they give with copies of them.
+    /// Texts that share their beginnings give the same as texts with copies of them.
     #[test]
     fn shared_tokens_count_for_every_text() {
         let base = AttentionOptions::new(4, 2, 16);

@@ -1,4 +1,4 @@
-//! A frozen weight as a GGUF file has it.
+//! A frozen weight in the blocks of a GGUF file.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use crate::flex::on_device;
 /// A frozen weight in the blocks of a GGUF file: lines of whole blocks, one after the other.
 ///
 /// Its bytes may be a part of a file that is mapped into memory, and clones share them. Products
-/// unpack blocks while they read them; nothing dense is made or kept. No parameter: nothing trains
-/// it, counts it or records it.
+/// unpack the blocks while they read them; nothing dense is made or kept. The weight is no
+/// parameter: nothing trains, counts or records it.
 #[derive(Clone)]
 pub struct BlockWeight {
     of: BlockType,
@@ -31,10 +31,11 @@ impl fmt::Debug for BlockWeight {
 }
 
 impl BlockWeight {
-    /// A weight `[rows, cols]`, each row of which is whole blocks.
+    /// A weight `[rows, cols]`; each row is made of whole blocks.
     ///
     /// # Panics
-    /// If a row is no whole number of blocks, or the bytes are not those of so many.
+    /// If a row is not a whole number of blocks, or if there are more or fewer bytes than those of
+    /// all rows.
     pub fn new(of: BlockType, bytes: Bytes, [rows, cols]: [usize; 2]) -> Self {
         BlockMatrix::new(of, &bytes, rows, cols);
         Self {
@@ -47,7 +48,7 @@ impl BlockWeight {
         }
     }
 
-    /// The transposed weight, over the same bytes: a linear layer's `[d_in, d_out]` of a file's
+    /// The transposed weight, over the same bytes: a linear layer's `[d_in, d_out]` from a file's
     /// `[d_out, d_in]`.
     pub fn transposed(&self) -> Self {
         Self {
@@ -56,8 +57,8 @@ impl BlockWeight {
         }
     }
 
-    /// The same, whose products of many rows may round both sides to bf16, as those of a weight that
-    /// is kept in bf16 do.
+    /// The same weight, in whose products of many rows both sides may be rounded to bf16, as with a
+    /// weight that is kept in bf16.
     pub fn in_bf16(&self) -> Self {
         Self {
             rounds: true,
@@ -65,12 +66,12 @@ impl BlockWeight {
         }
     }
 
-    /// How the values are kept.
+    /// The type of its blocks.
     pub fn block_type(&self) -> BlockType {
         self.of
     }
 
-    /// Whether its blocks lie along the rows of what is stored, which are columns of it.
+    /// Whether the lines of blocks are its columns rather than its rows.
     pub(crate) fn is_transposed(&self) -> bool {
         self.is_transposed
     }
@@ -84,12 +85,12 @@ impl BlockWeight {
         }
     }
 
-    /// The blocks, line after line.
+    /// The bytes of the blocks, line after line.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The values in 32 bits, on a device.
+    /// The values in 32 bits, `[rows, cols]`, on a device.
     pub fn dequantize(&self, device: &Device) -> Tensor<2> {
         let values = self.values(self.lines, |line| line);
         let weight = on_device(values, [self.lines, self.length], device);
@@ -103,16 +104,20 @@ impl BlockWeight {
     /// Some of the rows, `[ids]` to `[ids, cols]`, in 32 bits, on a device.
     ///
     /// # Panics
-    /// If there is no such row, or if the weight is transposed: its rows are no blocks.
+    /// If there is no such row, or if the weight is transposed, so that a row is spread over many
+    /// blocks.
     pub fn select(&self, ids: Tensor<1, Int>, device: &Device) -> Tensor<2> {
-        assert!(!self.is_transposed, "a row is cut out of many blocks");
+        assert!(
+            !self.is_transposed,
+            "a row of a transposed weight is spread over many blocks"
+        );
         let ids = ids.into_data();
         let ids: Vec<usize> = ids.iter::<i64>().map(|id| id as usize).collect();
         let values = self.values(ids.len(), |row| ids[row]);
         on_device(values, [ids.len(), self.length], device)
     }
 
-    /// The values of so many lines, of which `line` tells the number.
+    /// The values of `count` lines; `line` maps each to its number.
     fn values(&self, count: usize, line: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
         let (matrix, length) = (self.matrix(), self.length);
         filled(count * length, |out| {
@@ -124,7 +129,7 @@ impl BlockWeight {
         })
     }
 
-    /// As products read it.
+    /// The weight as products read it.
     pub(crate) fn weight(&self) -> Weight<'_> {
         let matrix = self.matrix();
         let weight = match (self.of, self.rounds) {
@@ -151,7 +156,7 @@ mod tests {
     use crate::testing::{assert_same_gradients, random};
     use crate::{Lora, block_linear, linear, vocabulary_loss, with_plain_bodies};
 
-    /// A weight in 4 bits, and one in 32 whose bytes lie as they come.
+    /// A weight in 4 bits, and one in 32 bits whose bytes have any alignment.
     fn weights(rows: usize, cols: usize) -> [BlockWeight; 2] {
         let scale = half::f16::from_f32(0.125).to_le_bytes();
         let blocks = (0..rows * cols / 32).flat_map(|block| {
@@ -167,8 +172,8 @@ mod tests {
         ]
     }
 
-    /// A product with blocks is that with their values, in both passes and both bodies, and so are
-    /// rows and the loss of a vocabulary.
+    /// Products with blocks equal those with their values, in both passes and both bodies. So do
+    /// selected rows and the loss over a vocabulary.
     #[test]
     fn a_product_is_that_of_the_values() {
         let device = Device::flex();

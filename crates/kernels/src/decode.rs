@@ -1,4 +1,4 @@
-//! Attention of one new token a row over the keys and values of earlier ones.
+//! Attention of one new token per row to the keys and values of earlier tokens.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
@@ -10,11 +10,11 @@ use crate::cpu::attention::{Cache, Columns, decode};
 use crate::cpu::buffer::filled;
 use crate::flex::{contiguous, takes, tensor_of, values};
 
-/// The first key that each row of a batch sees: what stands before it is padding.
+/// The first key that each row of a batch sees: the keys before it are padding.
 #[derive(Clone, Debug)]
 pub struct FirstKeys {
     rows: Vec<usize>,
-    /// Where the body for GPUs reads them: put there once for all layers.
+    /// The same for the body on GPUs: copied there once for all layers.
     #[cfg(feature = "gpu")]
     on_device: std::sync::OnceLock<Tensor<1, burn::tensor::Int>>,
 }
@@ -30,7 +30,7 @@ impl From<Vec<usize>> for FirstKeys {
 }
 
 impl FirstKeys {
-    /// Those of the rows.
+    /// The first key of each row.
     pub fn rows(&self) -> &[usize] {
         &self.rows
     }
@@ -45,16 +45,18 @@ impl FirstKeys {
     }
 }
 
-/// What each row's new token makes of the keys and values `[batch, kv_heads, positions,
-/// head_dim]`, its own the last of them: `[batch, heads · head_dim]`. `query` holds the queries in
-/// its first `heads · head_dim` columns, `[batch, …]`. The positions before `first`, one for each
-/// row, are padding. Only for tensors that record no gradients.
+/// Returns the attention of each row's new token to the keys and values
+/// `[batch, kv_heads, positions, head_dim]`, of which the last are its own:
+/// `[batch, heads · head_dim]`. `query` is `[batch, …]`, with the queries in its first
+/// `heads · head_dim` columns. The positions before `first`, which has one for each row, are
+/// padding.
 ///
-/// The specialised bodies read keys and values where they lie in a larger buffer.
+/// The specialised bodies read keys and values in place, as parts of a larger buffer. They take
+/// tensors that record no gradients; the plain body takes any.
 ///
 /// # Panics
-/// If `first` leaves a row nothing, or has another number of rows, or if the shapes do not fit each
-/// other.
+/// If `first` leaves a row without a key or has another number of rows, or if the shapes do not fit
+/// each other.
 pub fn attend_cached(
     query: Tensor<2>,
     keys: Tensor<4>,
@@ -103,7 +105,7 @@ fn plain(
     let [batch, kv_heads, positions, head_dim] = keys.dims();
     let query = query.slice([0..batch, 0..options.heads * head_dim]);
     let query = query.reshape([batch, options.heads, 1, head_dim]);
-    // What no row sees is left out.
+    // Positions that no row sees are left out.
     let from = first.iter().copied().min().unwrap_or(0);
     let seen =
         |cache: Tensor<4>| cache.slice([0..batch, 0..kv_heads, from..positions, 0..head_dim]);
@@ -143,9 +145,10 @@ fn as_cache(tensor: FloatTensor<Flex>) -> (FloatTensor<Flex>, usize) {
                 head_dim as isize,
                 1,
             ];
-    match fits && strides[1] as usize == capacity * head_dim {
-        true => (tensor, capacity),
-        false => (contiguous(tensor), positions),
+    if fits && strides[1] as usize == capacity * head_dim {
+        (tensor, capacity)
+    } else {
+        (contiguous(tensor), positions)
     }
 }
 
@@ -191,7 +194,7 @@ mod tests {
     const BATCH: usize = 3;
     const CAPACITY: usize = 150;
 
-    /// One after the other, in 64 bits.
+    /// The same as plain loops in 64 bits.
     fn loops(
         [query, keys, values]: [&[f32]; 3],
         positions: usize,
@@ -231,7 +234,7 @@ mod tests {
         equal_plain_loops(&heads, true);
     }
 
-    /// The specialised body, and the plain one too.
+    /// Compares the specialised body and, if `plain_too`, the plain one.
     fn equal_plain_loops(heads: &[(usize, usize, usize)], plain_too: bool) {
         let random = |dims: [usize; 4]| {
             let drawn = Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &Device::flex());

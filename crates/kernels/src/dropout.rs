@@ -16,12 +16,13 @@ use crate::draw_seed;
 use crate::flex::{contiguous, takes, tensor_of, values};
 use crate::seed::{first_row, next_seed};
 
-/// Sets a share `probability` of the values of `x`, `[tokens, d]`, to zero and scales the others
-/// by `1 / (1 - probability)`, on devices that record gradients; elsewhere it is `x`.
+/// On devices that record gradients, sets a share `probability` of the values of `x`,
+/// `[tokens, d]`, to zero and scales the others by `1 / (1 - probability)`. On other devices,
+/// returns `x`.
 ///
-/// The specialised body keeps nothing but a seed, which it draws from the device's generator. Under
-/// [`with_seed`](crate::with_seed) every device drops the same values; elsewhere the plain body
-/// leaves them to Burn.
+/// The specialised body keeps nothing but a seed, which it draws from the device's generator.
+/// Inside [`with_seed`](crate::with_seed) every device drops the same values; outside, the plain
+/// body uses Burn's dropout.
 pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
     if probability == 0.0 || !x.is_autodiff() || !drops() {
         return x;
@@ -68,9 +69,10 @@ pub(crate) fn drops() -> bool {
 
 /// The probability with which a dropout layer acts on `input`, by Burn's rules.
 pub fn dropout_probability(layer: &Dropout, input: &Tensor<2>) -> f64 {
-    match layer.training.is_enabled() && input.is_autodiff() && drops() {
-        true => layer.prob,
-        false => 0.0,
+    if layer.training.is_enabled() && input.is_autodiff() && drops() {
+        layer.prob
+    } else {
+        0.0
     }
 }
 
@@ -80,7 +82,7 @@ pub fn apply_dropout(layer: &Dropout, x: Tensor<2>) -> Tensor<2> {
     dropout(x, probability)
 }
 
-/// Dropout of rows of these numbers, in the shape of `x` but for one column.
+/// Dropout with these numbers of the rows, in the shape of `x` with a last axis of 1.
 pub(crate) fn plain<const D: usize>(
     x: Tensor<D>,
     probability: f64,
@@ -96,18 +98,19 @@ pub(crate) fn plain<const D: usize>(
     x * factors.cast(dtype)
 }
 
-/// The numbers of so many rows, from [the first](crate::with_first_row) on.
+/// The numbers of `count` rows, from [the first](crate::with_first_row) on.
 pub(crate) fn row_numbers(count: usize, device: &Device) -> Tensor<1, Int> {
     numbers(count, device) + i64::from(first_row())
 }
 
-/// Numbers from 0 on, of 32 bits without a sign: Burn's own `arange` makes none on WGPU.
+/// The numbers from 0 on as unsigned 32-bit integers, which Burn's `arange` cannot make on WGPU.
 pub(crate) fn numbers(count: usize, device: &Device) -> Tensor<1, Int> {
     Tensor::arange(0..count as i64, device).cast(IntDType::U32)
 }
 
-/// 0, or what the values that stay are scaled by: [`row_key`](crate::cpu::random::row_key) and
-/// [`bits`](crate::cpu::random::bits) in plain tensors.
+/// The factor of each value: 0, or the scale of those that stay. These are
+/// [`row_key`](crate::cpu::random::row_key) and [`bits`](crate::cpu::random::bits) in plain
+/// tensors.
 fn factors<const D: usize>(
     dropout: random::Dropout,
     rows: Tensor<D, Int>,
@@ -225,7 +228,7 @@ mod tests {
         let x = x.autodiff().require_grad();
         let output = dropout(x.clone(), 0.25);
         let mean = output.clone().inner().mean().into_scalar::<f32>();
-        // Of 60,000 draws the mean's standard deviation is 0.0024.
+        // The mean of 60,000 draws has a standard deviation of 0.0024.
         assert!((mean - 1.0).abs() < 0.01, "{mean}");
         let gradients = output.clone().sum().backward();
         let gradient = x.grad(&gradients).unwrap().into_data();

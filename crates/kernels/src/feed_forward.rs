@@ -13,15 +13,16 @@ use crate::{ActivationKind, activate, glu, linear};
 /// A weight `[d_in, d_out]` and a bias `[d_out]`.
 #[derive(Clone, Debug)]
 pub struct Projection {
-    /// The weight; columns of a wider one will do.
+    /// The weight, which may be columns of a wider one.
     pub weight: Tensor<2>,
     /// The bias, if there is one.
     pub bias: Option<Tensor<1>>,
 }
 
 impl Projection {
-    /// Gate and up of a layer that makes both side by side (Phi-3, GLM-4); nothing where one
-    /// product with both is the faster, which is so but for a weight in bf16 on the CPU.
+    /// Splits a layer that makes gate and up side by side (Phi-3, GLM-4) into the two. Returns
+    /// `None` where one product with both is faster, which it is except for a weight in bf16 on the
+    /// CPU.
     pub fn halves(&self) -> Option<[Self; 2]> {
         if self.weight.dtype() != DType::BF16 || !takes_weight(&self.weight) {
             return None;
@@ -37,7 +38,7 @@ impl Projection {
         linear(x, self.weight, self.bias, residual, None)
     }
 
-    /// Whether the specialised body is for it: in bf16, and nothing of it trained.
+    /// Whether the specialised body takes it: the weight in bf16, and nothing trained.
     fn is_frozen_bf16(&self) -> bool {
         let weight = &self.weight;
         let narrow = weight.dtype() == DType::BF16 && takes_weight(weight) && !is_trained(weight);
@@ -49,7 +50,7 @@ impl Projection {
 /// Two linear layers with an activation between them, which may have a gate.
 #[derive(Clone, Debug)]
 pub struct FeedForward {
-    /// From `d` to `inner`: what goes through the activation, where there is a gate.
+    /// From `d` to `inner`: if there is a gate, it goes through the activation in place of `up`.
     pub gate: Option<Projection>,
     /// From `d` to `inner`.
     pub up: Projection,
@@ -69,12 +70,15 @@ impl FeedForward {
 /// `residual + down(activation(gate(x)) · up(x))`, or without a gate
 /// `residual + down(activation(up(x)))`: `x`, `residual` and result are `[tokens, d]`.
 ///
-/// The specialised body, for a frozen network in bf16, keeps what the first layers made in 16 bits
-/// and nothing else. Where there is none, the body is [`linear`] layers with [`glu`] or
-/// [`activate`] between.
+/// The specialised body, for a frozen network in bf16, keeps the outputs of the first layers in 16
+/// bits and nothing else. Otherwise the body is [`linear`] layers with [`glu`] or [`activate`]
+/// between them.
+///
+/// # Panics
+/// If the shapes do not fit each other.
 pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let [tokens, _] = x.dims();
-    // Products of fewer read the weights where they lie.
+    // Products of fewer rows read the weights in place.
     let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_ROWS;
     let specialised = takes_rest && network.is_frozen_bf16() && PackedLeft::is_available();
     if !specialised {
@@ -178,7 +182,8 @@ mod tests {
                 for (number, (found, wanted)) in pairs.enumerate() {
                     let size = wanted.clone().abs().max().into_scalar::<f32>();
                     let difference = (found - wanted).abs().max().into_scalar::<f32>();
-                    // A few roundings, each of 2⁻⁹ at most, of parts no larger than the largest sum.
+                    // A few roundings, each of 2⁻⁹ at most, of parts no larger than the largest
+                    // sum.
                     assert!(difference < size / 64.0, "{number}: {difference} of {size}");
                 }
             }

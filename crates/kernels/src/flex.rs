@@ -21,7 +21,7 @@ thread_local! {
     static PLAIN_HERE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `body` with the plain bodies of all operations, on this thread: to compare with.
+/// Runs `body` with the plain bodies of all operations on this thread, for comparison.
 pub fn with_plain_bodies<R>(body: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
@@ -33,9 +33,9 @@ pub fn with_plain_bodies<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// Runs `body` on one of the threads that the specialised bodies share their work among. Each of the
-/// many small products of a token then begins at once; from another thread it would first wait for
-/// one of them to wake.
+/// Runs `body` on one of the threads that the specialised bodies share their work among. Each of
+/// the many small products of a token then begins at once; from any other thread it would first
+/// wait for one of those threads to wake.
 pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     let plain = PLAIN_HERE.get();
     rayon::scope(move |_| {
@@ -47,19 +47,20 @@ pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// The processor, by Burn's backend for it: where what is small and done once is worked out.
+/// The CPU, as Burn's backend `Flex`. Small computations that are done once are done there.
 pub fn cpu_device() -> Device {
     Device::flex()
 }
 
-/// Whether operations on this device have a specialised body.
+/// Whether operations on this device run the specialised bodies for the CPU.
 ///
-/// It is so on the CPU, unless the environment says `BURN_PEFT_KERNELS=plain`.
+/// They do if it is the CPU, unless the environment sets `BURN_PEFT_KERNELS=plain` or this is
+/// called inside [`with_plain_bodies`].
 pub fn is_specialised(device: &Device) -> bool {
     !is_plain() && *device == cpu_device()
 }
 
-/// Whether this is a GPU, by Burn's one backend for them all.
+/// Whether this is a GPU, that is, a device of Burn's backend `Cube`.
 #[cfg(feature = "gpu")]
 pub fn is_gpu(device: &Device) -> bool {
     use burn::backend::DispatchDevice;
@@ -67,7 +68,7 @@ pub fn is_gpu(device: &Device) -> bool {
     matches!(device.as_dispatch(), DispatchDevice::Cube(_))
 }
 
-/// Whether this is a GPU: this build has none.
+/// Whether this is a GPU. It never is, since this build has no GPU backend.
 #[cfg(not(feature = "gpu"))]
 pub fn is_gpu(_: &Device) -> bool {
     false
@@ -94,7 +95,7 @@ pub(crate) fn takes_weight(weight: &Tensor<2>) -> bool {
     takes && is_specialised(&weight.device())
 }
 
-/// The same weight in a type that products read: f16 becomes f32.
+/// The same weight in a type that products can read: f16 becomes f32.
 pub(crate) fn widened(weight: &FlexTensor) -> FlexTensor {
     match weight.dtype() {
         DType::F16 => Flex::float_cast(weight.clone(), FloatDType::F32),
@@ -102,10 +103,10 @@ pub(crate) fn widened(weight: &FlexTensor) -> FlexTensor {
     }
 }
 
-/// A tensor as gradients are recorded for it.
+/// A tensor on the tape, where gradients are recorded for it.
 pub(crate) type OnTape<C> = FloatTensor<burn::backend::Autodiff<Flex, C>>;
 
-/// The argument, or in its place a tensor that nothing tracks.
+/// The argument, or a tensor that nothing tracks in its place.
 pub(crate) fn or_constant<C: CheckpointStrategy>(tensor: Option<OnTape<C>>) -> OnTape<C> {
     tensor.unwrap_or_else(|| OnTape::<C>::new(tensor_of(Vec::new(), [0])))
 }
@@ -147,7 +148,7 @@ pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
         .expect("the tensor was made contiguous")
 }
 
-/// The same tensor with its values row after row, without a copy where they are already.
+/// The same tensor with its values row after row; copies them only if they are not yet so.
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     match tensor.as_slice::<f32>() {
         Some(_) => tensor,
@@ -155,12 +156,13 @@ pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// The same matrix with one of its strides being 1, which a product can read as it is.
+/// The same matrix with a stride of 1 along one axis, which a product can read as it is.
 pub(crate) fn readable(tensor: FlexTensor) -> FlexTensor {
     let strides = tensor.layout().strides();
-    match strides.contains(&1) && strides.iter().all(|&stride| stride >= 0) {
-        true => tensor,
-        false => tensor.to_contiguous(),
+    if strides.contains(&1) && strides.iter().all(|&stride| stride >= 0) {
+        tensor
+    } else {
+        tensor.to_contiguous()
     }
 }
 
@@ -182,7 +184,7 @@ fn view<E: Element + Pod>(tensor: &FlexTensor) -> Matrix<'_, E> {
     let (shape, strides) = (layout.shape(), layout.strides());
     let (rows, columns) = (shape[0], shape[1]);
     let data = &tensor.storage::<E>()[layout.start_offset()..];
-    // With one row or column, any stride says the same.
+    // With one row or column, any stride means the same.
     let strides = match (rows, columns) {
         (_, 1) => [strides[0] as usize, 1],
         (1, _) if strides[1] == 1 => [columns, 1],
@@ -191,7 +193,7 @@ fn view<E: Element + Pod>(tensor: &FlexTensor) -> Matrix<'_, E> {
     Matrix::with_strides(data, [rows, columns], strides)
 }
 
-/// Runs `body` with a matrix that is on any device, in f32: without a copy if it lies so on the CPU.
+/// Runs `body` with a matrix from any device, in f32. An f32 matrix on the CPU is not copied.
 pub(crate) fn with_matrix<R>(tensor: &Tensor<2>, body: impl FnOnce(Matrix<'_, f32>) -> R) -> R {
     if tensor.dtype() == DType::F32
         && let DispatchTensorKind::Flex(BackendTensor::Float(tensor)) =

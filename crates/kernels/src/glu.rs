@@ -16,15 +16,15 @@ use crate::flex::{OnTape, Optional, contiguous, or_constant, takes, tensor_of, v
 use crate::kept::Kept;
 use crate::remade::{Remade, can_remake};
 
-/// `activation(gate) · up`, value by value (SwiGLU and its kin, arXiv 2002.05202): all are
-/// `[tokens, inner]`.
+/// `activation(gate) · up`, value by value (SwiGLU and its relatives, arXiv 2002.05202): all are
+/// `[tokens, inner]`. `next` is the type of the weight that the output is multiplied with.
 ///
-/// The specialised body keeps its inputs only, for the gradient, in 32 bits or, where the `next`
-/// weight is in bf16, in bf16 too: beside products that round to it that changes little, and they
-/// are the largest part of what a block keeps.
+/// The specialised body keeps only its inputs for the gradient, in bf16 if `next` is, otherwise in
+/// 32 bits. They are the largest part of what a block keeps, and rounding them matters little where
+/// the products that follow round to bf16 too.
 ///
 /// # Panics
-/// If `gate` and `up` are of different shapes.
+/// If `gate` and `up` have different shapes.
 pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind, next: DType) -> Tensor<2> {
     assert_eq!(gate.dims(), up.dims(), "gate and up");
     #[cfg(feature = "gpu")]
@@ -39,7 +39,7 @@ pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind, next: DTy
     Tensor::from_dispatch(Dispatch::glu_kernel(gate, up, call))
 }
 
-/// As [`glu`], of one tensor `[tokens, 2 · inner]` whose first half is `gate` (Phi-3 and GLM-4,
+/// As [`glu`], for one tensor `[tokens, 2 · inner]` whose first half is `gate` (Phi-3 and GLM-4,
 /// `gate_up_proj`).
 ///
 /// # Panics
@@ -70,7 +70,7 @@ fn packed_plain(gate_up: Tensor<2>, activation: ActivationKind) -> Tensor<2> {
     plain(gate, up, activation)
 }
 
-/// What is not a tensor.
+/// The arguments that are not tensors.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     activation: ActivationKind,
@@ -86,7 +86,7 @@ impl Call {
     }
 }
 
-/// Gate and up, or both in one, as they are kept, and the width of that.
+/// Gate and up, or both in one tensor, as they are kept, and the shape of one tensor.
 #[derive(Clone, Debug)]
 struct State {
     gate: Kept,
@@ -211,8 +211,8 @@ mod tests {
         }
     }
 
-    /// What is kept in bf16 changes gradients by no more than its rounding, and the output not at
-    /// all.
+    /// Keeping inputs in bf16 changes gradients by no more than the rounding, and leaves the output
+    /// as it is.
     #[test]
     fn keeps_its_inputs_in_bf16() {
         let inputs = [random([40, 120], 2.0), random([40, 120], 1.0)];

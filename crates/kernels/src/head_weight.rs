@@ -1,4 +1,4 @@
-//! The weight of an output layer in whatever form it is kept in.
+//! The weight of an output layer, in any of the forms that weights are kept in.
 
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
@@ -12,9 +12,9 @@ use crate::{BlockWeight, Int8Weight, block_linear, int8_linear, linear};
 pub enum HeadWeight {
     /// As a tensor.
     Dense(Tensor<2>),
-    /// As a GGUF file has it.
+    /// In the blocks of a GGUF file.
     Blocks(BlockWeight),
-    /// In the eight bits that its products are made in.
+    /// In eight bits, in which its products are made.
     Int8(Int8Weight),
 }
 
@@ -50,7 +50,7 @@ impl HeadWeight {
         }
     }
 
-    /// The weight as a tensor; one that is kept otherwise becomes one on `device`.
+    /// The weight as a tensor `[vocab, d]`; any other form is made dense on `device`.
     pub fn dense(self, device: &Device) -> Tensor<2> {
         match self {
             Self::Dense(weight) => weight,
@@ -59,7 +59,7 @@ impl HeadWeight {
         }
     }
 
-    /// As operations take it, frozen.
+    /// The weight as operations take it, frozen.
     pub(crate) fn stored(self) -> Stored<Dispatch> {
         match self {
             Self::Dense(weight) => Stored::Dense(weight.without_autodiff().into_dispatch()),

@@ -1,4 +1,4 @@
-//! A frozen weight in the eight bits that its products are made in.
+//! A frozen weight in eight bits, in which its products are made.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::cpu::int8::{Int8Matrix, Int8View};
 use crate::cpu::{BlockType, Weight};
 use crate::flex::{on_device, with_matrix};
 
-/// A frozen weight as one byte for each value, with a scale for 32 neighbours along `d_in`.
+/// A frozen weight with one byte for each value, and a scale for every 32 neighbours along `d_in`.
 ///
-/// Its products are made in eight bits: the other side is rounded too, by row and block of 32, and
-/// whole numbers are multiplied. So one copy serves both passes, and nothing dense is made or kept.
-/// Clones share the bytes. No parameter: nothing trains it, counts it or records it.
+/// Its products are made in eight bits: the other side is rounded too, in blocks of 32 along its
+/// rows, and integers are multiplied. One copy serves both passes, and nothing dense is made or
+/// kept. Clones share the bytes. The weight is no parameter: nothing trains, counts or records it.
 #[derive(Clone)]
 pub struct Int8Weight {
     matrix: Arc<Int8Matrix>,
@@ -30,15 +30,15 @@ impl fmt::Debug for Int8Weight {
 }
 
 impl Int8Weight {
-    /// Rounds a weight `[d_in, d_out]`, which is on any device. Products of inputs read its bytes as
-    /// they lie; those of gradients, and of inputs with the [`transposed`](Self::transposed), round them once
-    /// more, with scales along the other side.
+    /// Rounds a weight `[d_in, d_out]`, which may be on any device. Products of inputs read its
+    /// bytes as they lie. Products of gradients, and of inputs with the
+    /// [transpose](Self::transposed), round them once more, with scales along the other side.
     pub fn new(weight: &Tensor<2>) -> Self {
         Self::lying(weight, false)
     }
 
-    /// Rounds a table of words, `[vocab, d]`, that an output layer multiplies with transposed: its bytes
-    /// lie for that.
+    /// Rounds an output layer's table of words, `[vocab, d]`. The layer multiplies with its
+    /// transpose, and the bytes lie as that product reads them.
     pub fn table(weight: &Tensor<2>) -> Self {
         Self::lying(weight, true)
     }
@@ -57,8 +57,8 @@ impl Int8Weight {
         }
     }
 
-    /// The codes and scales of a weight in a GGUF file's `Q8_0` blocks, as they are; nothing of other
-    /// blocks. They lie as products with the blocks along `d_in` read them.
+    /// Takes the codes and scales of a weight in a GGUF file's `Q8_0` blocks as they are; `None`
+    /// for other blocks. They lie as those products read them in which the blocks run along `d_in`.
     pub fn from_blocks(weight: &BlockWeight) -> Option<Self> {
         let [rows, cols] = weight.dims();
         let is_transposed = !weight.is_transposed();
@@ -79,7 +79,7 @@ impl Int8Weight {
         self.matrix.scales().all(|scales| scales.iter().all(finite))
     }
 
-    /// Another weight of the same shape, rounded as this one was.
+    /// Rounds another weight of the same shape, the same way as this one.
     pub fn requantized(&self, weight: &Tensor<2>) -> Self {
         Self::lying(weight, self.is_transposed)
     }
@@ -103,7 +103,7 @@ impl Int8Weight {
         self.matrix.bytes()
     }
 
-    /// Calls `visit` with all bytes that say what the values are, in pieces.
+    /// Calls `visit` with all bytes that the values are made from, in pieces.
     pub fn visit_bytes(&self, visit: &mut dyn FnMut(&[u8])) {
         self.matrix.squares().for_each(&mut *visit);
         let scales = self.matrix.scales();
@@ -111,7 +111,7 @@ impl Int8Weight {
         visit(bytemuck::cast_slice(self.matrix.column_factors()));
     }
 
-    /// The values in 32 bits, on a device.
+    /// The values in 32 bits, `[rows, cols]`, on a device.
     pub fn dequantize(&self, device: &Device) -> Tensor<2> {
         let weight = Self {
             is_transposed: false,
@@ -141,7 +141,7 @@ impl Int8Weight {
         )
     }
 
-    /// The values of so many rows, of which `row` tells the number.
+    /// The values of `count` rows; `row` maps each to its number.
     fn rows(&self, count: usize, row: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
         let (view, [_, cols]) = (self.view(), self.dims());
         filled(count * cols, |out| {
@@ -153,7 +153,7 @@ impl Int8Weight {
         })
     }
 
-    /// As products read it.
+    /// The weight as products read it.
     pub(crate) fn weight(&self) -> Weight<'_> {
         Weight::Int8(self.view())
     }
@@ -174,14 +174,14 @@ mod tests {
     use crate::testing::random;
     use crate::{Lora, int8_linear, linear, vocabulary_loss, with_plain_bodies};
 
-    /// The largest difference, by the root mean square of what was wanted.
+    /// The largest difference, relative to the root mean square of what was wanted.
     fn error(found: Tensor<2>, wanted: Tensor<2>) -> f32 {
         let size = wanted.clone().square().mean().sqrt().into_scalar::<f32>();
         (found - wanted).abs().max().into_scalar::<f32>() / size
     }
 
-    /// Output and gradients are those of a product with the rounded values, but for the rounding of the
-    /// other side; LoRA's own gradients and the plain body round nothing.
+    /// Output and gradients are those of a product with the rounded values, apart from the rounding
+    /// of the other side; LoRA's own gradients and the plain body round nothing.
     #[test]
     fn a_product_is_nearly_that_of_the_values() {
         let device = Device::flex();
@@ -255,7 +255,7 @@ mod tests {
         assert!(off < 2e-3, "{off}");
     }
 
-    /// The blocks of a file stand for the same values to the bit, of a layer and of a table.
+    /// The blocks of a file give the same values to the bit, for a layer and for a table.
     #[test]
     fn q8_0_is_taken_as_it_is() {
         let [rows, cols] = [70, 96];

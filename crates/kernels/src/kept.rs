@@ -10,7 +10,8 @@ use crate::cpu::glu::Values;
 use crate::cpu::narrow::{narrowed, widened};
 use crate::flex::{contiguous, values};
 
-/// An input in 32 bits, or in bf16: beside products that round what is made of it, that changes little.
+/// An input in 32 bits, or in bf16. Rounding it to bf16 matters little where the products that
+/// follow round too.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     Wide(FloatTensor<Flex>),

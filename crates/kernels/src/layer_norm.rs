@@ -16,11 +16,11 @@ use crate::remade::{Remade, can_remake};
 /// `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over the last axis
 /// (arXiv 1607.06450): `x` is `[tokens, d]`, `gamma` and `beta` are `[d]`.
 ///
-/// The specialised body keeps its input only: mean and variance are made again for the gradient,
-/// in the pass that reads the input anyway.
+/// The specialised body keeps only its input: mean and variance are computed again for the
+/// gradient, in the pass that reads the input anyway.
 ///
 /// # Panics
-/// If `gamma` or `beta` is not as long as a row of `x`.
+/// If `gamma` or `beta` is not `[d]`.
 pub fn layer_norm(
     x: Tensor<2>,
     gamma: Tensor<1>,

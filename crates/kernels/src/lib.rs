@@ -1,21 +1,51 @@
-//! The operations a training step spends its time in, each with its own backward pass.
+//! The operations that a training step spends its time in, each with its own backward pass.
 //!
-//! Every operation is one file with a *plain* body, made of Burn's tensor operations, that any
-//! device can run and that says what the operation computes; and, where the CPU can do better, a
-//! specialised body ([`cpu`]) with a backward pass of its own, which keeps little and makes one
-//! pass where the plain body makes many. Both give the same result up to rounding.
+//! Every operation has a *plain* body, made of Burn's tensor operations, which runs on any device
+//! and says what the operation computes. On the CPU, and on GPUs for most operations, it also has a
+//! specialised body with its own backward pass, which keeps little and makes one pass where the
+//! plain body makes many. All bodies give the same result up to rounding.
 //! `BURN_PEFT_KERNELS=plain` switches the specialised bodies off.
 //!
-//! The operations know tensors, not adapters: all matrices are `[tokens, d]`.
+//! The operations know tensors, not adapters: inputs and outputs are `[tokens, d]`.
 //!
 //! ```text
 //! linear(input, weight, bias, residual, lora)      what models and slots call
 //!   ├── plain body: Burn's operations              every device; the gradients are Burn's
-//!   └── trait #[backend_extension(Flex, Autodiff)]
-//!         └── cpu: a body on slices, and its backward pass
+//!   ├── trait #[backend_extension(Flex, Autodiff)]
+//!   │     └── cpu: a body on slices, and its backward pass
+//!   └── gpu: kernels in CubeCL, and their backward pass (with a GPU's feature)
 //! ```
 //!
-//! Call one as any function on tensors: `linear(x, w, Some(b), None, None)` is `x w + b`.
+//! | part | operations |
+//! | --- | --- |
+//! | linear layers | [`linear`], [`quantized_linear`], [`block_linear`], [`int8_linear`] |
+//! | frozen weights | [`QuantizedWeight`], [`BlockWeight`], [`Int8Weight`], [`HeadWeight`] |
+//! | attention | [`attention()`], [`attend_cached`], [`attend_masked`], [`rope()`] |
+//! | norms, activations | [`layer_norm()`], [`rms_norm()`], [`activate`], [`glu()`], [`feed_forward()`] |
+//! | dropout | [`dropout()`], [`apply_dropout`], [`without_dropout`] |
+//! | losses | [`vocabulary_loss()`], [`token_log_probs()`] |
+//! | optimizer | [`AdamW`], [`norm_of_all`] |
+//! | randomness | [`with_seed`], [`set_seed`], [`random`] |
+//!
+//! Call an operation as you call any function on tensors. Here it is `x · weight + bias`, and the
+//! gradient of `x`:
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use burn_peft_kernels::linear;
+//!
+//! let device = Device::flex();
+//! let x = Tensor::<2>::from_data([[1.0, 2.0]], &device).autodiff().require_grad();
+//! let weight = Tensor::<2>::from_data([[1.0, 0.0, 3.0], [0.0, 1.0, 1.0]], &device).autodiff();
+//! let bias = Tensor::<1>::from_data([0.5, 0.5, 0.5], &device).autodiff();
+//! let output = linear(x.clone(), weight, Some(bias), None, None);
+//! let gradients = output.clone().sum().backward();
+//!
+//! let expected = TensorData::from([[1.5f32, 2.5, 5.5]]);
+//! output.inner().into_data().assert_eq(&expected, true);
+//! let expected = TensorData::from([[4.0f32, 2.0]]);
+//! x.grad(&gradients).unwrap().into_data().assert_eq(&expected, true);
+//! ```
 
 mod activation;
 mod adamw;

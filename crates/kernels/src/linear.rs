@@ -20,7 +20,7 @@ pub struct Lora {
     pub a: Tensor<2>,
     /// `[d_out, r]`.
     pub b: Tensor<2>,
-    /// `lora_alpha / r`, or what stands in its place.
+    /// `lora_alpha / r`, or what replaces it (`lora_alpha / √r` in rsLoRA).
     pub scaling: f64,
     /// The share of the input's values that training sets to zero.
     pub dropout: f64,
@@ -44,9 +44,9 @@ impl Lora {
 /// `x · weight + bias + residual + lora`: `x` is `[tokens, d_in]`, `weight` `[d_in, d_out]`,
 /// `bias` `[d_out]`, `residual` and result `[tokens, d_out]`.
 ///
-/// The specialised body makes one product into what the smaller parts began, keeps the input
-/// (and `x aᵀ`, `[tokens, r]`) and makes gradients only of what is tracked. Dropout is made anew
-/// from its seed for the gradient.
+/// The CPU's body adds the product to bias and residual in place. It keeps `x aᵀ`, `[tokens, r]`,
+/// and the input if a gradient needs it, and makes only the gradients of what is tracked. Dropout
+/// is repeated from its seed for the gradient.
 ///
 /// # Panics
 /// If the shapes do not fit each other.
@@ -69,8 +69,8 @@ pub fn linear(
     )
 }
 
-/// As [`linear`], with a quantised weight. Its values are made for each product of the two passes
-/// and let go of: nothing keeps them from one layer to the next.
+/// As [`linear`], with a quantised weight. Its values are made for each product of both passes and
+/// dropped after it.
 pub fn quantized_linear(
     x: Tensor<2>,
     weight: &QuantizedWeight,
@@ -91,7 +91,7 @@ pub fn quantized_linear(
 }
 
 /// As [`linear`], with a weight in blocks, which are unpacked while they are read. The plain body
-/// makes them dense.
+/// makes the weight dense.
 pub fn block_linear(
     x: Tensor<2>,
     weight: &BlockWeight,
@@ -106,8 +106,8 @@ pub fn block_linear(
     fused(x, Stored::Blocks(weight.clone()), bias, residual, lora)
 }
 
-/// As [`linear`], with a weight whose products are made in eight bits, in both passes; those of LoRA
-/// are in 32. The plain body makes the weight dense and multiplies in 32 bits.
+/// As [`linear`], with a weight whose products are made in eight bits in both passes; those of LoRA
+/// are in 32 bits. The plain body makes the weight dense and multiplies in 32 bits.
 pub fn int8_linear(
     x: Tensor<2>,
     weight: &Int8Weight,
@@ -133,7 +133,8 @@ fn takes_all(
     takes(x) && bias.iter().all(takes) && residual.iter().all(takes) && takes_lora
 }
 
-/// The share that dropout sets to zero, as Burn's own: it acts on devices that record gradients.
+/// The share that dropout sets to zero. Like Burn's own, it acts only on devices that record
+/// gradients.
 fn acting_dropout(x: &Tensor<2>, lora: &Lora) -> f64 {
     let trains = x.is_autodiff() || lora.a.is_autodiff();
     if trains && crate::dropout::drops() {
@@ -151,9 +152,10 @@ fn fused(
     lora: Option<Lora>,
 ) -> Tensor<2> {
     let dropout = lora.as_ref().map_or(0.0, |lora| acting_dropout(&x, lora));
-    let dropout = match dropout > 0.0 {
-        true => dropout::new(dropout, draw_seed(&x.device())),
-        false => None,
+    let dropout = if dropout > 0.0 {
+        dropout::new(dropout, draw_seed(&x.device()))
+    } else {
+        None
     };
     let factors = Factors {
         scaling: lora.as_ref().map_or(0.0, |lora| lora.scaling) as f32,
@@ -191,8 +193,9 @@ fn plain(
     plain_onto(output, x, bias, residual, lora)
 }
 
-/// The dropout of LoRA in the body for GPUs, if that takes everything but the base. It does not
-/// without a seed of ours: the plain body leaves dropout to Burn there.
+/// The dropout of LoRA in the body for GPUs; `None` if that body does not take the arguments other
+/// than the base. Dropout needs a seed from [`with_seed`](crate::with_seed): without one the plain
+/// body leaves it to Burn.
 #[cfg(feature = "gpu")]
 fn gpu_dropout(
     x: &Tensor<2>,
@@ -211,7 +214,7 @@ fn gpu_dropout(
     Some(dropout::new(probability, seed))
 }
 
-/// What comes to the product with the weight, `output`.
+/// Adds bias, LoRA's part and residual to `output`, the product with the weight.
 fn plain_onto(
     mut output: Tensor<2>,
     x: Tensor<2>,
@@ -305,8 +308,8 @@ mod tests {
         }
     }
 
-    /// The mask of the forward pass is that of the backward pass: with the mask read off one
-    /// product, the gradients are those of a masked input.
+    /// Both passes have the same mask: with the mask read off one product, the gradients are those
+    /// of a masked input.
     #[test]
     fn dropout_is_the_same_in_both_passes() {
         let [tokens, d_in, r] = [20, 30, 30];

@@ -13,9 +13,9 @@ use crate::flex::is_trained;
 
 /// `x · weight`, `[rows, k]` and `[k, columns]`, in the type of `x`.
 ///
-/// A GPU multiplies with a weight in 16 bits as it is, in both passes: what its units for matrices
-/// are for, and no 32-bit copy waits for the backward pass. The CPU's body, the reference, widens
-/// it.
+/// A GPU multiplies with a weight in 16 bits as it is, in both passes: its matrix units are made
+/// for that, and no 32-bit copy is kept for the backward pass. The CPU's body, the reference,
+/// widens the weight.
 pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     if is_trained(&weight) || weight.dtype() == x.dtype() {
         let weight = weight.cast(x.dtype());
@@ -25,7 +25,7 @@ pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::frozen_product(x, weight))
 }
 
-/// What a product with a frozen weight of another type is on each backend.
+/// The product with a frozen weight of another type, on each backend.
 #[backend_extension(
     Flex,
     Cube: cfg(feature = "gpu"),
@@ -41,8 +41,8 @@ pub(crate) trait FrozenProduct: Backend {
 
 impl FrozenProduct for Flex {}
 
-#[cfg(feature = "gpu")]
 /// `x · weight`, in the type of `x`.
+#[cfg(feature = "gpu")]
 pub(crate) fn times<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
     if x.dtype() == weight.dtype() {
         B::float_matmul(x, weight)
@@ -58,7 +58,7 @@ impl FrozenProduct for burn::backend::Cube {
     }
 }
 
-/// The product in the weight's 16 bits, of an `x` in 32.
+/// The product in the weight's 16 bits, for an `x` in 32 bits.
 #[cfg(any(feature = "gpu", test))]
 fn in_16_bits<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
     let narrow = |x| B::float_cast(x, weight.dtype().into());
@@ -66,9 +66,9 @@ fn in_16_bits<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTen
     if weight.dtype() != DType::F16 {
         return wide(B::float_matmul(narrow(x), weight.clone()));
     }
-    // Between 6e-8 and 65504 is all that f16 has, so each row is brought to a size of its own: with
-    // a Euclidean norm of at most 16 it gives no number above 16 norms of a column of the weight,
-    // and the gradient of a mean loss is far from zero.
+    // f16 holds only magnitudes from 6e-8 to 65504, so each row is scaled to a Euclidean norm of at
+    // most 16. Its products are then at most 16 times the norm of a column of the weight, and the
+    // gradient of a mean loss stays far from zero.
     let [_, k] = x.shape().dims();
     let largest = B::float_max_abs_dim(x.clone(), 1);
     let size = B::float_mul_scalar(largest, Scalar::Float((k as f64).sqrt() / 16.0));

@@ -15,15 +15,16 @@ use crate::cpu::{Matrix, QuantType, Weight};
 use crate::flex::{cpu_device, is_specialised, tensor_of, values};
 use crate::product::FrozenProduct;
 
-/// A weight `[d_in, d_out]`, kept as codes of 4 or 8 bits with a scale for every 64 of them
-/// (QLoRA, arXiv 2305.14314).
+/// A weight `[d_in, d_out]`, kept as codes of 4 or 8 bits with a scale for every 64 codes (QLoRA,
+/// arXiv 2305.14314).
 ///
-/// The blocks follow the weight as PyTorch's `Linear` has it, `[d_out, d_in]`, row after row, and
-/// codes and scales are bitsandbytes'. The codes are packed into whole numbers of 32 bits, which
-/// every device can hold and shift. No parameter: nothing trains it, counts it or records it.
+/// The blocks run along the weight as PyTorch's `Linear` has it, `[d_out, d_in]`, row after row,
+/// and the codes and scales are those of bitsandbytes. The codes are packed into 32-bit integers,
+/// which every device can hold and shift. Nothing trains the weight.
 #[derive(Module, Debug)]
 pub struct QuantizedWeight {
-    /// A parameter, for those who look at all frozen values: whether a run has the same base.
+    /// A parameter, so that whoever visits all frozen values finds them: a resumed run checks that
+    /// it has the same base.
     codes: Param<Tensor<1, Int>>,
     /// The largest magnitude of each block.
     absmax: Tensor<1>,
@@ -38,12 +39,12 @@ pub struct QuantizedWeight {
 pub struct Quantization {
     /// What the codes stand for.
     pub quant_type: QuantType,
-    /// What products are made in: the weight's values are rounded to it, and so may the input's
-    /// be. The CPU's specialised body takes f16 for f32.
+    /// The type of the products: the weight's values are rounded to it, and the input's may be. The
+    /// CPU's specialised body uses f32 for f16.
     pub compute_dtype: FloatDType,
 }
 
-/// What of a quantised weight is no tensor.
+/// The parts of a quantised weight that are not tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Form {
     dims: [usize; 2],
@@ -93,7 +94,7 @@ impl QuantizedWeight {
         self.form.quantization
     }
 
-    /// The codes, packed as bitsandbytes packs them: of two in a byte the first has the high half.
+    /// The codes, packed as bitsandbytes packs them: the first of two in a byte has the high half.
     pub fn packed_codes(&self) -> Vec<u8> {
         let words = self.codes.val().into_data();
         let words = words.iter::<i32>();
@@ -126,7 +127,7 @@ impl QuantizedWeight {
         Tensor::from_dispatch(output)
     }
 
-    /// As operations take it.
+    /// Codes, scales, code book and form, as operations take them.
     #[allow(clippy::type_complexity)]
     pub(crate) fn parts(
         &self,
@@ -150,8 +151,8 @@ fn vector(values: &[f32], device: &Device) -> Tensor<1> {
 }
 
 impl Form {
-    /// Takes the codes of a weight out of the words they are packed into, `[words, codes a word]`,
-    /// in order: of a byte the high half comes first, of a word the low byte.
+    /// Unpacks the codes of a weight, in order, from the `[words]` that they are packed into. The
+    /// high half of a byte comes first, and the low byte of a word.
     fn unpack<B: Backend>(self, words: IntTensor<B>) -> IntTensor<B> {
         let [length] = words.shape().dims();
         let (mask, places): (i64, &[i64]) = match self.quantization.quant_type.bits() {
@@ -167,7 +168,7 @@ impl Form {
         B::int_reshape(codes, Shape::new([length * places.len()]))
     }
 
-    /// The weight `[d_in, d_out]`, by operations that every device has.
+    /// The weight `[d_in, d_out]`, made by operations that every device has.
     fn dequantize<B: Backend>(
         self,
         codes: IntTensor<B>,
@@ -186,7 +187,7 @@ impl Form {
     }
 }
 
-/// The tables are arguments as tensors, so that they lie on the device already.
+/// The tables are passed as tensors, so that they are on the device already.
 #[backend_extension(
     Flex,
     Cube: cfg(feature = "gpu"),
@@ -341,7 +342,7 @@ impl Packed {
         )
     }
 
-    /// Runs `body` with the dense weight, which is there that long.
+    /// Runs `body` with the dense weight, which is dropped after it.
     pub(crate) fn with_dense<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
         let [d_in, d_out] = self.form.dims;
         match self.form.quantization.compute_dtype {

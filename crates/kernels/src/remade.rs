@@ -1,8 +1,8 @@
-//! Outputs that are made again for a gradient, since that costs less than keeping them.
+//! Outputs that are made again for a gradient, because that costs less than keeping them.
 //!
-//! A norm and an activation keep their inputs, and a linear layer after them would keep its own for
-//! the gradients of its weight or of LoRA. It asks here first: what is made from tensors that are
-//! kept anyway need not be kept once more. The values are the same to the bit.
+//! A norm and an activation keep their inputs, and a linear layer after them would also keep its
+//! input, for the gradients of its weight or of LoRA. It asks here first: an input that can be made
+//! from tensors which are kept anyway need not be kept too. The values are the same, bit for bit.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use burn::backend::tensor::FloatTensor;
 
 use crate::flex::{OnTape, values};
 
-/// The values of an output, made when they are first asked for and then there for all who hold it.
+/// The values of an output, made when they are first asked for and then shared by all who hold it.
 pub(crate) struct Remade {
     make: Box<dyn Fn() -> Vec<f32> + Send + Sync>,
     made: OnceLock<Vec<f32>>,
@@ -59,11 +59,11 @@ impl Needed {
 }
 
 thread_local! {
-    /// Of outputs whose operation may still have a backward pass.
+    /// Outputs whose operations may still run their backward passes.
     static KNOWN: RefCell<HashMap<NodeId, Weak<Remade>>> = RefCell::default();
 }
 
-/// Says how an output is made again. Whoever says it holds `remade` until its own backward pass.
+/// Records how an output is made again. The caller holds `remade` until its own backward pass.
 pub(crate) fn can_remake<C: CheckpointStrategy>(output: &OnTape<C>, remade: &Arc<Remade>) {
     KNOWN.with_borrow_mut(|known| {
         known.retain(|_, remade| remade.strong_count() > 0);

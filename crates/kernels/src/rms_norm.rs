@@ -13,14 +13,14 @@ use crate::cpu::rms_norm as cpu;
 use crate::flex::{contiguous, takes, tensor_of, values};
 use crate::remade::{Remade, can_remake};
 
-/// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` (arXiv 1910.07467): `weight` is `[d]`, and `x`
-/// is `[tokens, d]`, or `[tokens, heads * d]` for the norm of each head. `offset` is 0, or 1 where
-/// a model keeps its norms' distance from one (Gemma).
+/// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` (arXiv 1910.07467): `weight` is `[d]`, and
+/// `x` is `[tokens, d]`, or `[tokens, heads * d]` for a norm of each head. `offset` is 0, or 1 for
+/// models that store the weight less one (Gemma).
 ///
-/// The specialised body keeps its input only, and makes the mean square again for the gradient.
+/// The specialised body keeps only its input, and computes the mean square again for the gradient.
 ///
 /// # Panics
-/// If a row of `x` is no whole number of rows of `weight`.
+/// If the width of `x` is not a multiple of `d`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
     let ([_, width], [d]) = (x.dims(), weight.dims());
     assert_eq!(width % d, 0, "{width} channels in rows of {d}");

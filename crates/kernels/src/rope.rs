@@ -17,12 +17,12 @@ use crate::remade::{Remade, can_remake, remade};
 /// Turns pairs of channels of each head by angles that grow with the position (RoPE, arXiv
 /// 2104.09864): a pair `(a, b)` becomes `(a cos - b sin, b cos + a sin)`.
 ///
-/// `x` is `[tokens, heads * head_dim]`, queries or keys. `cos` and `sin` are `[tokens, n / 2]`, of
-/// each token's angles: the first `n` channels of a head are turned, the others pass as they are.
-/// All layers share the tables, which a model makes once a pass; scaling that a model gives its
-/// angles' sines (yarn's attention factor) stands in them. No gradient is made of them.
+/// `x` is `[tokens, heads * head_dim]`, queries or keys. `cos` and `sin` are `[tokens, n / 2]`, for
+/// the angles of each token: the first `n` channels of a head are turned, the others stay as they
+/// are. A model makes the tables once per pass for all its layers, and multiplies them by its
+/// scaling if it has one (YaRN's attention factor). They get no gradient.
 ///
-/// The specialised body keeps the tables only: the gradient is turned back.
+/// The specialised body keeps only the tables: the gradient is turned back.
 ///
 /// # Panics
 /// If the widths do not fit each other.
@@ -74,7 +74,7 @@ fn plain(
     let head_dim = width / heads;
     let x = x.reshape([tokens, heads, head_dim]);
     let turned = x.clone().slice([0..tokens, 0..heads, 0..2 * half]);
-    // And the axis of the two in a pair.
+    // The shape in which pairs have an axis of their own, and that axis.
     let (shape, axis) = match pairing {
         Pairing::Halves => ([tokens, heads, 2, half], 2),
         Pairing::Interleaved => ([tokens, heads, half, 2], 3),
@@ -89,9 +89,10 @@ fn plain(
     let first = a.clone() * cos.clone() - b.clone() * sin.clone();
     let second = b * cos + a * sin;
     let turned = Tensor::cat(vec![first, second], axis).reshape([tokens, heads, 2 * half]);
-    let parts = match 2 * half < head_dim {
-        true => vec![turned, x.slice([0..tokens, 0..heads, 2 * half..head_dim])],
-        false => vec![turned],
+    let parts = if 2 * half < head_dim {
+        vec![turned, x.slice([0..tokens, 0..heads, 2 * half..head_dim])]
+    } else {
+        vec![turned]
     };
     Tensor::cat(parts, 2).reshape([tokens, width])
 }
@@ -133,7 +134,7 @@ impl<C: CheckpointStrategy> RopeKernel for Autodiff<Flex, C> {
         let output = Flex::rope_kernel(x.into_primitive(), cos.clone(), sin.clone(), turn);
         match RopeBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                // Queries and keys with a norm: what the norm keeps is enough to make both again.
+                // If queries and keys have a norm, what it keeps is enough to make both again.
                 let again = normed.map(|normed| {
                     let (cos, sin) = (cos.clone(), sin.clone());
                     let [_, half] = cos.shape().dims();
@@ -156,7 +157,7 @@ impl<C: CheckpointStrategy> RopeKernel for Autodiff<Flex, C> {
 struct RopeBackward;
 
 impl Backward<Flex, 1> for RopeBackward {
-    /// `cos`, `sin`, how they turned, and what makes the output again, if that is known.
+    /// `cos`, `sin`, how they were applied, and what makes the output again, if that is known.
     type State = (
         FloatTensor<Flex>,
         FloatTensor<Flex>,
@@ -194,7 +195,7 @@ mod tests {
                 [70, 9, 80, 16],
             ] {
                 let tables = [random([tokens, half], 1.0), random([tokens, half], 1.0)];
-                // As wide as the input, whose slope the plain body has in 64 bits.
+                // In the input's type: slopes are measured with the plain body in 64 bits.
                 let tables = |x: &Tensor<2>| {
                     let device = x.device().without_autodiff();
                     tables.each_ref().map(|table| {

@@ -1,4 +1,4 @@
-//! Rows of a matrix in other places.
+//! Moves rows of a matrix to other places.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -7,10 +7,10 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Rows of a matrix at other places, no two of them at one.
+/// Moves rows of a matrix to other places, no two to the same one.
 ///
-/// The gradient goes the way back. Burn's `select` would add it up row after row, since it cannot
-/// know that no two go to one place.
+/// The gradient moves the opposite way. Burn's `select` would sum it row by row, since it cannot
+/// know that no two rows go to one place.
 #[derive(Clone, Debug)]
 pub struct MovedRows {
     there: Places,
@@ -19,17 +19,18 @@ pub struct MovedRows {
 
 #[derive(Clone, Debug)]
 struct Places {
-    /// The row that each row comes from, `[rows]`; of one that comes from none, any.
+    /// The row that each row comes from, `[rows]`; any number for a row that comes from none.
     from: Tensor<1, Int>,
     /// 1, or 0 for a row that comes from none, `[rows, 1]`.
     kept: Tensor<2>,
 }
 
 impl MovedRows {
-    /// Of a matrix of `rows` rows, those that come from these; a row from nowhere is zero.
+    /// Each row of the new matrix comes from this row of a matrix of `rows` rows, or is zero. No
+    /// row may be named twice.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If a named row is not below `rows`.
     pub fn new(from: &[Option<usize>], rows: usize, device: &Device) -> Self {
         let mut back = vec![None; rows];
         for (row, from) in from.iter().enumerate() {
@@ -44,12 +45,12 @@ impl MovedRows {
         }
     }
 
-    /// `x`, `[rows, d]`, at the other places.
+    /// Moves `x`, `[rows, d]`, to the new places.
     pub fn there(&self, x: Tensor<2>) -> Tensor<2> {
         move_rows(x, &self.there, &self.back)
     }
 
-    /// From the other places to those from before: rows that went nowhere are zero.
+    /// Moves rows from the new places back to the old ones; rows that went nowhere are zero.
     pub fn back(&self, x: Tensor<2>) -> Tensor<2> {
         move_rows(x, &self.back, &self.there)
     }
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_same_gradients, random};
 
-    /// As of a batch in which no token counts.
+    /// As in a batch in which no token counts.
     #[test]
     fn no_rows_leave_a_gradient_of_zeros() {
         let rows = MovedRows::new(&[], 2, &Device::flex());

@@ -8,14 +8,14 @@ use crate::cpu::random::mix;
 use crate::cpu_device;
 
 thread_local! {
-    /// The stream of [`with_seed`]: its seed, and how many were drawn.
+    /// The stream of [`with_seed`]: its seed, and how many seeds were drawn from it.
     static STREAM: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     /// The number of the first row, see [`with_first_row`].
     static FIRST_ROW: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs `body`, whose rows of tokens are a part of more, with the dropout that its part has there:
-/// its first row is the one of this number. So the rows of a step can come in any pieces.
+/// Runs `body` on a part of a step's rows of tokens, with the dropout that this part has in the
+/// whole: `first` is the number of its first row. So a step's rows can be split into any pieces.
 pub fn with_first_row<R>(first: usize, body: impl FnOnce() -> R) -> R {
     struct Restore(u32);
     impl Drop for Restore {
@@ -23,7 +23,7 @@ pub fn with_first_row<R>(first: usize, body: impl FnOnce() -> R) -> R {
             FIRST_ROW.set(self.0);
         }
     }
-    // Dropout numbers rows in 32 bits, and begins anew behind them.
+    // Dropout numbers rows in 32 bits, and starts again at 0 after that.
     let _restore = Restore(FIRST_ROW.replace(first as u32));
     body()
 }
@@ -33,7 +33,7 @@ pub(crate) fn first_row() -> u32 {
     FIRST_ROW.get()
 }
 
-/// Seeds what is random from here on: [`random`] values, and dropout on `device`.
+/// Seeds all random numbers from here on: [`random`] values, and dropout on `device`.
 pub fn set_seed(seed: u64, device: &Device) {
     cpu_device().seed(seed);
     device.seed(seed);
@@ -51,15 +51,17 @@ pub fn random<const D: usize>(
         cpu.seed(seed);
     }
     let values = Tensor::<D>::random(shape, distribution, &cpu);
-    match device.clone().without_autodiff() == cpu {
-        true if device.is_autodiff() => values.autodiff(),
-        true => values,
-        false => Tensor::from_data(values.into_data(), device),
+    if device.clone().without_autodiff() != cpu {
+        Tensor::from_data(values.into_data(), device)
+    } else if device.is_autodiff() {
+        values.autodiff()
+    } else {
+        values
     }
 }
 
-/// Runs `body` with dropout and [`random`] values that are functions of `seed` alone: not of the
-/// device, and not of what another thread does.
+/// Runs `body` with dropout and [`random`] values that depend on `seed` alone, not on the device or
+/// on other threads.
 pub fn with_seed<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     struct Restore(Option<(u64, u64)>);
     impl Drop for Restore {
@@ -78,7 +80,7 @@ pub(crate) fn next_seed() -> Option<u64> {
     Some(mix(seed ^ mix(drawn)))
 }
 
-/// A seed from the stream of [`with_seed`], or else from the device's generator, so that
+/// Draws a seed from the stream of [`with_seed`], or else from the device's generator, so that
 /// `device.seed` repeats it.
 pub fn draw_seed(device: &Device) -> u64 {
     if let Some(seed) = next_seed() {

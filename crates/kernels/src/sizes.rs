@@ -1,11 +1,12 @@
-//! How many rows a device is given.
+//! How many rows a batch has on a device.
 
 use burn::tensor::Device;
 
 use crate::flex::is_gpu;
 
-/// How many rows a batch of `rows` has on this device. On a GPU a few more, at most a sixteenth or up to
-/// seven: kernels are chosen and compiled by size, and so few sizes come again.
+/// Returns how many rows to give this device for a batch of `rows` rows. For a GPU the number is
+/// rounded up, by at most a sixteenth or seven rows: kernels are chosen and compiled by size, and
+/// rounding leaves few sizes.
 pub fn rows_on(device: &Device, rows: usize) -> usize {
     if is_gpu(device) { rounded(rows) } else { rows }
 }

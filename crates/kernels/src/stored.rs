@@ -24,7 +24,7 @@ pub(crate) enum Stored<B: Backend> {
     Int8(Int8Weight),
 }
 
-/// The same as the CPU reads it.
+/// The same, as the CPU reads it.
 #[derive(Clone, Debug)]
 pub(crate) enum Readable {
     Dense(FloatTensor<Flex>),
@@ -63,7 +63,7 @@ impl Readable {
         }
     }
 
-    /// The left side of a product with it, packed if that is worth it.
+    /// Packs the left side of a product with the weight, if that is worth it.
     pub(crate) fn packed_for(&self, a: Matrix<'_, f32>) -> Option<PackedLeft> {
         let wants = match self {
             Self::Dense(weight) => {
@@ -75,7 +75,7 @@ impl Readable {
         wants.then(|| PackedLeft::new(a)).flatten()
     }
 
-    /// Runs `body` with the values, which are there that long.
+    /// Runs `body` with the weight. Dense values that are made for it are dropped after it.
     pub(crate) fn with<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
         match self {
             Self::Dense(weight) => body(view(&widened(weight))),
@@ -86,7 +86,7 @@ impl Readable {
     }
 }
 
-/// The weight off the tape, and the tensor that a gradient may be asked for.
+/// The weight off the tape, and the tensor whose gradient may be asked for.
 pub(crate) fn inner_of<C: CheckpointStrategy>(
     weight: Stored<Autodiff<Flex, C>>,
 ) -> (Stored<Flex>, Option<OnTape<C>>) {

@@ -20,8 +20,8 @@ pub(crate) fn device() -> Device {
     DEVICE.with_borrow(|device| device.clone().unwrap_or_else(Device::flex))
 }
 
-/// Runs a test on this machine's GPU, which may be one in software; says so where there is none, and
-/// fails if `BURN_PEFT_REQUIRE_GPU=1`.
+/// Runs a test on this machine's GPU, which may be one in software; says so where there is none,
+/// and fails if `BURN_PEFT_REQUIRE_GPU=1`.
 #[cfg(feature = "wgpu")]
 pub(crate) fn on_gpu(test: impl FnOnce()) {
     let devices = Device::enumerate(burn::tensor::DeviceType::Wgpu);
@@ -32,19 +32,19 @@ pub(crate) fn on_gpu(test: impl FnOnce()) {
         return;
     };
     DEVICE.replace(Some(gpu));
-    // Or else it would compare the plain bodies with themselves.
+    // Otherwise it would compare the plain bodies with themselves.
     assert!(crate::gpu::takes(&random([1, 1], 1.0)), "plain bodies only");
     test();
     DEVICE.replace(None);
 }
 
-/// A number of `0..1`, the same ones in every run of a test.
+/// A number in `0..1`; the numbers are the same in every run of a test.
 fn uniform() -> f64 {
     let drawn = DRAWN.replace(DRAWN.get() + 1);
     (mix(drawn) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Normal values around zero, the same ones in every run of a test.
+/// Normal values around zero, the same in every run of a test.
 pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
     // Box and Muller's transform.
     let normal = || (-2.0 * (1.0 - uniform()).ln()).sqrt() * (TAU * uniform()).cos();
@@ -52,7 +52,7 @@ pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values.collect(), shape), &device())
 }
 
-/// All of them.
+/// All activations.
 pub(crate) const ACTIVATIONS: [ActivationKind; 5] = [
     ActivationKind::Silu,
     ActivationKind::Gelu,
@@ -61,14 +61,14 @@ pub(crate) const ACTIVATIONS: [ActivationKind; 5] = [
     ActivationKind::ReluSquared,
 ];
 
-/// Normal values, none of them so near to zero that a small step takes it to the other side.
+/// Normal values, none so near to zero that a small step changes its sign.
 pub(crate) fn away_from_zero(shape: [usize; 2]) -> Tensor<2> {
     let x = random(shape, 3.0);
     x.clone() + x.sign() * 0.01
 }
 
-/// Asserts that two functions of the inputs have the same value, and, weighted by random numbers,
-/// the same gradients, for all inputs tracked together and each alone.
+/// Asserts that two functions of the inputs have the same value and, weighted by random numbers,
+/// the same gradients, with all inputs tracked together and each alone.
 pub(crate) fn assert_same_gradients<const N: usize>(
     inputs: &[Tensor<2>],
     specialised: impl Fn([Tensor<2>; N]) -> Tensor<2>,
@@ -119,8 +119,8 @@ fn on_cpu(tensor: &Tensor<2>) -> Tensor<2> {
     Tensor::from_data(tensor.clone().inner().into_data(), &Device::flex())
 }
 
-/// Asserts that the gradients of `sum(output * weights)` say by how much it changes along a random
-/// direction, as the plain body has it in 64 bits a small step to either side.
+/// Asserts that the gradients of `sum(output * weights)` give its slope along a random direction.
+/// The slope is measured with the plain body in 64 bits, by a small step to either side.
 fn assert_slope<const N: usize>(
     inputs: &[Tensor<2>; N],
     gradients: &Gradients,
@@ -152,7 +152,7 @@ fn assert_slope<const N: usize>(
         (plain(moved) * wide(weights)).sum().into_scalar::<f64>()
     };
     let expected = (value(STEP) - value(-STEP)) / (2.0 * STEP);
-    // Of a sum of many parts of either sign.
+    // The slope is a sum of many parts of either sign.
     let tolerance = 1e-4 * size.sqrt().max(1.0);
     assert!(
         (slope - expected).abs() <= tolerance,

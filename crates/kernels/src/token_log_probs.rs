@@ -19,11 +19,11 @@ pub use self::plain::token_log_probs_of;
 pub struct TokenLogProbs {
     /// `log softmax(logits)[target]`, `[rows]`.
     pub log_probs: Tensor<1>,
-    /// What else was asked for.
+    /// The statistics, if they were asked for.
     pub statistics: Option<TokenStatistics>,
 }
 
-/// What the probabilities of all words look like at each row, without gradients.
+/// Statistics of each row's probabilities over all words, without gradients.
 #[derive(Clone, Debug)]
 pub struct TokenStatistics {
     /// The logarithm of the sum of all squared probabilities, `[rows]`.
@@ -37,7 +37,7 @@ pub struct TokenStatistics {
 }
 
 impl TokenLogProbs {
-    /// From a column for each, the last four only with statistics: `[rows, 1 or 5]`.
+    /// From a column for each: `[rows, 1]`, or `[rows, 5]` with statistics.
     fn of_columns(columns: Tensor<2>) -> Self {
         let all = columns.clone().detach();
         let column = |of: &Tensor<2>, at| of.clone().slice_dim(1, at..at + 1).squeeze_dim(1);
@@ -53,16 +53,18 @@ impl TokenLogProbs {
     }
 }
 
-/// The log-probabilities of `targets`, `[rows]`, by the logits `hidden · weightᵀ + bias`, which a
-/// cap brings between plus and minus itself: `cap · tanh(logits / cap)`. `hidden` is `[rows, d]`,
-/// `weight` `[vocab, d]`, `bias` `[vocab]`.
+/// Returns the log-probabilities of `targets`, `[rows]`, under the logits
+/// `hidden · weightᵀ + bias`. `softcap` keeps the logits between plus and minus itself:
+/// `softcap · tanh(logits / softcap)`. `hidden` is `[rows, d]`, `weight` `[vocab, d]` and `bias`
+/// `[vocab]`.
 ///
-/// As in [`vocabulary_loss`](crate::vocabulary_loss) the logits are made once, in pieces, and kept
-/// never: what a row's log-probability changes with its hidden state is made in the same pass. For
-/// the gradient of a weight or bias that is trained they are made once more, in pieces again.
+/// As in [`vocabulary_loss`](crate::vocabulary_loss()), the specialised bodies compute the logits
+/// in pieces and never keep them, and make the gradient of the hidden states in the same pass. For
+/// the gradient of a trained weight or bias they compute the logits once more, again in pieces.
 ///
 /// # Panics
-/// If a target is no row of `weight`; on a GPU, which nothing waits for, the result is NaN then.
+/// If a target is no row of `weight`. A GPU does not check: with a frozen weight and neither bias,
+/// cap nor statistics the result is then NaN.
 pub fn token_log_probs(
     hidden: Tensor<2>,
     weight: impl Into<HeadWeight>,

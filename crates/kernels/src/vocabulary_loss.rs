@@ -17,15 +17,16 @@ use crate::stored::{Readable, Stored, inner_of};
 /// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
 const CHUNK: usize = 8 << 20;
 
-/// The sum of `-log softmax(hidden · weightᵀ)[target]` over the rows, `[1]`; `hidden` is
-/// `[rows, d]`, `weight` `[vocab, d]`, `targets` `[rows]`.
+/// Returns the sum of `-log softmax(hidden · weightᵀ)[target]` over the rows, `[1]`. `hidden` is
+/// `[rows, d]`, `weight` `[vocab, d]` and `targets` `[rows]`.
 ///
-/// The gradients are known in closed form (`softmax(logits) - onehot(target)`) and made in the
-/// same pass as the loss: the logits are made once, in pieces, and kept never. A weight that is
-/// trained takes the plain body, which works in pieces of rows.
+/// The gradient has a closed form (`softmax(logits) - onehot(target)`) and is made in the same
+/// pass as the loss: the logits are computed once, in pieces, and never kept. A trained weight
+/// takes the plain body, which works in pieces of rows.
 ///
 /// # Panics
-/// If a target is no row of `weight`; on a GPU, which nothing waits for, the result is NaN then.
+/// If a target is no row of `weight`. A GPU does not check: with a frozen weight the result is then
+/// NaN.
 pub fn vocabulary_loss(
     hidden: Tensor<2>,
     weight: impl Into<HeadWeight>,
@@ -40,9 +41,10 @@ pub fn vocabulary_loss(
     }
     if !(takes(&hidden) && weight.is_taken()) || is_trained {
         let weight = weight.dense(&hidden.device());
-        let weight = match is_trained {
-            true => weight.cast(FloatDType::F32),
-            false => weight,
+        let weight = if is_trained {
+            weight.cast(FloatDType::F32)
+        } else {
+            weight
         };
         return plain(hidden, weight, targets);
     }
@@ -115,7 +117,7 @@ impl<C: CheckpointStrategy> VocabularyKernel for Autodiff<Flex, C> {
 struct VocabularyBackward;
 
 impl Backward<Flex, 1> for VocabularyBackward {
-    /// The gradient of `hidden`, but for that of the loss.
+    /// The gradient of `hidden` where that of the loss is 1.
     type State = FloatTensor<Flex>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -175,8 +177,8 @@ fn plain(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tenso
     loss
 }
 
-/// `loss`, with `gradient` as its gradient with respect to `input`: what is added is zero, and
-/// its derivative is `gradient`.
+/// Returns `loss` with `gradient` as its gradient with respect to `input`: the added term is zero,
+/// and its derivative is `gradient`.
 fn with_gradient(loss: Tensor<1>, input: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
     let zero = input.clone() - input.detach();
     loss.autodiff() + (zero * gradient.autodiff()).sum()
@@ -245,7 +247,7 @@ mod tests {
             .neg()
     }
 
-    /// More words than one piece holds, a number that no vector divides, and all types.
+    /// More words than one piece holds, a number that no vector's width divides, and all types.
     #[test]
     fn equals_the_plain_body_in_several_pieces() {
         let device = Device::flex();
@@ -270,7 +272,7 @@ mod tests {
         }
     }
 
-    /// In the row before, such a target would have a logit.
+    /// Without a check, such a target would read the logit of another row.
     #[cfg(feature = "wgpu")]
     #[test]
     fn a_target_that_is_no_word_makes_nan_on_a_gpu() {

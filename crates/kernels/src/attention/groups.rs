@@ -13,32 +13,33 @@ use crate::dropout::numbers;
 #[derive(Debug)]
 pub(super) struct Groups {
     pub groups: Vec<Group>,
-    /// From tokens to the rows of groups; none where they are the same.
+    /// From tokens to the rows of groups; `None` where they are the same.
     moved: Option<MovedRows>,
 }
 
-/// Texts of about the same length, each with as many rows as the longest has tokens.
+/// Texts of about the same length; each has as many rows as the longest has tokens.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// Its rows among those of all groups.
+    /// The group's rows among those of all groups.
     pub rows: Range<usize>,
     pub texts: usize,
     pub longest: usize,
-    /// The last key that each query sees, `[texts, 1, longest, 1]` or the same for all.
+    /// The last key that each query sees in causal attention, `[texts, 1, longest, 1]`, or
+    /// `[1, 1, longest, 1]` if it is the same for all texts.
     last: Tensor<4, Int>,
-    /// The keys that a query does not see, without a window.
+    /// The keys that a query does not see in causal attention without a window.
     hidden: HiddenKeys,
-    /// The keys that each text has, less one: the last that its queries see in both directions.
+    /// The last key of each text: the last that its queries see in attention in both directions.
     ends: Vec<u32>,
-    /// Where each query stands, and the last key of its text, as `last` is, where attention is in
-    /// both directions.
+    /// For attention in both directions: the position of each query, and the last key of its text,
+    /// each `[texts, 1, longest, 1]`.
     both: OnceLock<[Tensor<4, Int>; 2]>,
     /// The token that each query is, `[texts, 1, longest, 1]`.
     pub tokens: Tensor<4, Int>,
 }
 
 impl Groups {
-    /// Of texts in the order of their tokens.
+    /// Groups texts, which are given in the order of their tokens.
     pub fn new(spans: &[Span], tokens: usize, device: &Device) -> Self {
         let end = spans.iter().fold(0, |end, span| {
             assert!(span.start >= end, "texts overlap at {span:?}");
@@ -50,7 +51,7 @@ impl Groups {
         sorted.sort_by_key(|span| (std::cmp::Reverse(span.queries), span.start));
         let mut groups = Vec::new();
         let mut from = Vec::new();
-        // A text of at most half the longest's length would be padded to four times its scores.
+        // A text of at most half the longest one's length would be padded to four times its scores.
         let mut left = &sorted[..];
         while let Some(longest) = left.first().map(|span| span.queries) {
             let count = left.partition_point(|span| 2 * span.queries > longest);
@@ -92,20 +93,19 @@ impl Group {
             Tensor::<4, Int>::from_data(TensorData::new(values, shape), (device, DType::U32))
         };
         let tokens = texts.iter().flat_map(|span| {
-            // Those of the padding are no one's.
+            // Padding takes the numbers that follow; its output is not used.
             let tokens = span.start..span.start + longest;
             tokens.map(|token| token as u32)
         });
         let only_later = texts.iter().all(|span| span.keys == span.queries);
-        let last = match only_later {
-            true => of_host((0..longest as u32).collect(), [1, 1, longest, 1]),
-            false => {
-                let last = texts.iter().flat_map(|span| {
-                    let of_query = move |query: usize| query.min(span.keys - 1) as u32;
-                    (0..longest).map(of_query)
-                });
-                of_host(last.collect(), [count, 1, longest, 1])
-            }
+        let last = if only_later {
+            of_host((0..longest as u32).collect(), [1, 1, longest, 1])
+        } else {
+            let last = texts.iter().flat_map(|span| {
+                let of_query = move |query: usize| query.min(span.keys - 1) as u32;
+                (0..longest).map(of_query)
+            });
+            of_host(last.collect(), [count, 1, longest, 1])
         };
         let hidden = HiddenKeys {
             mask: Some(keys_where(&last, |keys, last| keys.greater(last))),
@@ -123,7 +123,7 @@ impl Group {
         }
     }
 
-    /// The keys that a query does not see. Padding on the right sees what the last token does.
+    /// The keys that each query does not see. Padding on the right sees what the last token sees.
     pub fn hidden(&self, options: &AttentionOptions) -> HiddenKeys {
         let window = options.window.filter(|&window| window < self.longest);
         let window = window.map(|window| window as u32);
@@ -139,7 +139,7 @@ impl Group {
         self.hidden.and(early)
     }
 
-    /// The same where a query sees later keys too.
+    /// The same for queries that see later keys too.
     fn hidden_in_both(&self, window: Option<u32>) -> HiddenKeys {
         let full = self
             .ends
@@ -151,8 +151,8 @@ impl Group {
             only_later: false,
         };
         if let Some(window) = window {
-            // Padding that is too far from all keys sees the last: of nothing there is no softmax. What it
-            // gets is replaced by `Unseeing`.
+            // Padding that is too far from every key sees the last one here, since a softmax over
+            // nothing is NaN. `Unseeing` replaces its output.
             let own = &own.clone().min_pair(end.clone().add_scalar(window - 1));
             let early = keys_where(own, |keys, own| keys.add_scalar(window).lower_equal(own));
             let late = keys_where(own, |keys, own| keys.greater_equal(own.add_scalar(window)));
@@ -161,7 +161,7 @@ impl Group {
         hidden
     }
 
-    /// What `both` holds.
+    /// The tensors that `both` holds.
     fn places(&self) -> [Tensor<4, Int>; 2] {
         let (longest, device) = (self.longest, self.last.device());
         let of_host = |of_query: &dyn Fn(u32, u32) -> u32| {
@@ -174,7 +174,8 @@ impl Group {
     }
 }
 
-/// Which keys stand so to the last that each query sees, `[texts, 1, longest, 1]`.
+/// Where `compare` is true of a key and of the last one that a query sees: from
+/// `[texts, 1, longest, 1]` to `[texts, 1, longest, longest]`.
 fn keys_where(
     last: &Tensor<4, Int>,
     compare: impl FnOnce(Tensor<4, Int>, Tensor<4, Int>) -> Tensor<4, Bool>,

@@ -8,14 +8,15 @@ use super::AttentionOptions;
 /// The keys that queries do not see.
 #[derive(Clone, Debug)]
 pub struct HiddenKeys {
-    /// `[batch, 1, queries, keys]`, or one row for the whole batch; none where all are seen.
+    /// True where a key is hidden: `[batch, 1, queries, keys]`, or one row for the whole batch;
+    /// `None` where all are seen.
     pub mask: Option<Tensor<4, Bool>>,
-    /// Whether these are no more than the later ones.
+    /// Whether the hidden keys are just those later than the query.
     pub only_later: bool,
 }
 
 impl HiddenKeys {
-    /// The keys before the first that each row sees.
+    /// Hides the keys before the first that each row sees; `first` has one for each row.
     pub fn before(first: &[usize], keys: usize, on: &Device) -> Self {
         let hidden = first
             .iter()
@@ -30,8 +31,8 @@ impl HiddenKeys {
         }
     }
 
-    /// With those that lie outside of the window of `queries` queries, which are the last of `keys`
-    /// positions: before it or, unless attention is `causal`, after it too.
+    /// Also hides the keys outside each query's window: those before it and, unless attention is
+    /// `causal`, those after it. The `queries` queries are the last of `keys` positions.
     pub fn within(
         &self,
         window: usize,
@@ -50,7 +51,10 @@ impl HiddenKeys {
         hidden.and(late.unsqueeze())
     }
 
-    /// With others, `[batch, 1, queries, keys]` or one row for the whole batch.
+    /// Also hides others, `[batch, 1, queries, keys]` or one row for the whole batch.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
     pub fn and(&self, others: Tensor<4, Bool>) -> Self {
         let mask = match &self.mask {
             None => others,
@@ -67,8 +71,12 @@ impl HiddenKeys {
     }
 }
 
-/// The scaled and capped scores `[batch, heads, queries, keys]`; those of hidden keys are negative
-/// infinity. The window is left to `hidden`.
+/// Returns the scaled and capped scores, `[batch, heads, queries, keys]`, of queries
+/// `[batch, heads, queries, head_dim]` and keys `[batch, kv_heads, keys, head_dim]`. The scores of
+/// hidden keys are negative infinity. The window is left to `hidden`.
+///
+/// # Panics
+/// If the shapes do not fit each other.
 pub fn attention_scores(
     query: Tensor<4>,
     keys: Tensor<4>,
@@ -92,9 +100,15 @@ pub fn attention_scores(
     }
 }
 
-/// What queries `[batch, heads, queries, head_dim]` make of keys and values `[batch, kv_heads,
-/// keys, head_dim]`, of which each sees at least one ([`mean_of_values`](super::mean_of_values) is for
-/// others); `drop` drops some of the weights. The window is left to `hidden`.
+/// Returns the attention of queries `[batch, heads, queries, head_dim]` to keys and values
+/// `[batch, kv_heads, keys, head_dim]`, in the shape of the queries. `drop` sets some of the
+/// weights to zero. The window is left to `hidden`.
+///
+/// Each query must see at least one key; [`mean_of_values`](super::mean_of_values) is for those
+/// that see none.
+///
+/// # Panics
+/// If the shapes do not fit each other.
 pub fn attend_masked(
     query: Tensor<4>,
     keys: Tensor<4>,
@@ -108,7 +122,7 @@ pub fn attend_masked(
     let records = [&query, &keys, &values]
         .iter()
         .any(|tensor| tensor.is_autodiff());
-    // Burn's own takes as many heads of keys as of queries on every device.
+    // Burn's own attention needs as many heads of keys as of queries.
     if !records && drop.is_none() && options.kv_heads == heads {
         let causal = hidden.only_later && queries > 1;
         let mask = hidden.mask.clone().filter(|_| !hidden.only_later);

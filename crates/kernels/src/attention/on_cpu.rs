@@ -18,7 +18,7 @@ use crate::cpu::dropout::Dropout;
 use crate::flex::{OnTape, Optional, contiguous, or_constant, tensor_of, values};
 use crate::remade::{Needed, Remade, can_remake, remade};
 
-/// What is not a tensor.
+/// The arguments that are not tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub texts: Texts,
@@ -26,11 +26,11 @@ pub(super) struct Call {
     pub dropout: Option<Dropout>,
 }
 
-/// Keys of a text up to which attention takes some hundredths of a step.
+/// Up to this many keys in a text, attention takes some hundredths of a step.
 const CHEAP_KEYS: usize = 512;
 
 impl Call {
-    /// What the CPU works on.
+    /// The arguments of the CPU's functions.
     fn input<'a>(&'a self, tokens: usize, [q, k, v]: [Columns<'a>; 3]) -> Input<'a> {
         Input {
             dims: self.options.dims(),
@@ -43,13 +43,13 @@ impl Call {
         }
     }
 
-    /// The rows that texts lie in: tokens, or copies of shared ones.
+    /// The number of rows that the texts take: their tokens, or the copies of shared ones.
     fn rows(&self, parts: &Parts) -> usize {
         let shared = self.texts.shared();
         shared.map_or(parts.tokens(), SharedTokens::rows)
     }
 
-    /// The output and, where it is asked for, the log-sum-exp of the scores, `[rows, heads]`.
+    /// Returns the output. Writes the log-sum-exp of the scores, `[rows, heads]`, to `lse`.
     fn forward(&self, parts: &Parts, lse: Option<&mut [f32]>) -> Vec<f32> {
         let widths @ [width, ..] = self.options.widths();
         let columns = parts.columns(widths);
@@ -78,7 +78,7 @@ impl Call {
         let copies = Copies::new(shared, columns, widths);
         let (out, grad_out) = (
             shared.copied(saved.out, width),
-            // Of a token's output only its own row was taken.
+            // A token's output was taken from its own row only.
             shared.placed(saved.grad_out, width),
         );
         let saved = Saved {
@@ -99,8 +99,9 @@ impl Call {
         tensor_of(self.forward(parts, lse), [parts.tokens(), width])
     }
 
-    /// Whether the output costs little to make again, beside the products of a block. Queries
-    /// apart are those of grouped heads, where the output is the largest part of what is kept.
+    /// Whether making the output again costs little compared with the products of a block. Queries
+    /// are apart in models with grouped heads, where the output is the largest part of what is
+    /// kept.
     fn is_cheap(&self, parts: &Parts) -> bool {
         let mut spans = self.texts.spans().iter();
         matches!(parts, Parts::Apart(_)) && spans.all(|span| span.keys <= CHEAP_KEYS)
@@ -166,7 +167,7 @@ fn gradients(
 
 #[backend_extension(Flex, Autodiff)]
 pub(super) trait AttentionKernel: Backend {
-    /// `q` is all three, or else both others are there.
+    /// `q` holds queries, keys and values side by side, unless `k` and `v` are given too.
     fn attention_kernel(
         q: FloatTensor<Self>,
         #[extension_type] k: Optional<Self>,

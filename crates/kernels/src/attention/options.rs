@@ -1,31 +1,32 @@
-//! What an attention is asked for besides its tensors.
+//! The options of attention.
 
 use crate::cpu::attention::Dims;
 
-/// The heads of an attention, what they see, and what is done to their scores.
+/// The heads of attention, what they see, and what is done to their scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionOptions {
-    /// The heads of the queries.
+    /// The number of heads of the queries.
     pub heads: usize,
-    /// The heads of the keys and values, a divisor of `heads`: neighbouring heads share one.
+    /// The number of heads of the keys and values, a divisor of `heads`: neighbouring heads share
+    /// one.
     pub kv_heads: usize,
     /// The width of a head.
     pub head_dim: usize,
     /// What the scores are multiplied by.
     pub scale: f64,
-    /// Whether a query sees no later keys than its own; without it, all of its text.
+    /// Whether a query sees only the keys up to its own; otherwise it sees all keys of its text.
     pub causal: bool,
-    /// Of these keys, a query sees those that are less than this away, its own among them; all of
-    /// them without it. So many it sees at most where attention is causal (transformers'
-    /// `sliding_window`), and `2 * window - 1` where it is not: ModernBERT's `local_attention` of
-    /// 128, which is 64 to each side, is a window of 65.
+    /// Of these keys, a query sees those at a distance of less than this, its own included; without
+    /// a window it sees them all. That is at most `window` keys where attention is causal
+    /// (transformers' `sliding_window`), and `2 * window - 1` where it is not: ModernBERT's
+    /// `local_attention` of 128, which is 64 to each side, is a window of 65.
     pub window: Option<usize>,
-    /// Brings the scaled scores `s` between plus and minus this: `softcap · tanh(s / softcap)`.
+    /// Keeps the scaled scores `s` between plus and minus this: `softcap · tanh(s / softcap)`.
     pub softcap: Option<f64>,
 }
 
 impl AttentionOptions {
-    /// Heads that see all keys before them, with scores times `1/√head_dim`.
+    /// Causal attention without a window or a cap, with scores scaled by `1/√head_dim`.
     pub fn new(heads: usize, kv_heads: usize, head_dim: usize) -> Self {
         Self {
             heads,
@@ -38,7 +39,7 @@ impl AttentionOptions {
         }
     }
 
-    /// Heads that see later keys too, or do not.
+    /// The same options with `causal` set.
     pub fn with_causal(self, causal: bool) -> Self {
         Self { causal, ..self }
     }
@@ -55,7 +56,7 @@ impl AttentionOptions {
         }
     }
 
-    /// The columns of queries, keys and values.
+    /// The widths of queries, keys and values.
     pub(crate) fn widths(&self) -> [usize; 3] {
         let keys = self.kv_heads * self.head_dim;
         [self.heads * self.head_dim, keys, keys]

@@ -22,7 +22,7 @@ pub(super) enum Parts {
 #[allow(clippy::large_enum_variant)]
 pub(super) enum Part {
     Kept(FloatTensor<Flex>),
-    /// And their shape.
+    /// With their shape.
     Remade(Arc<Remade>, [usize; 2]),
 }
 
@@ -61,7 +61,7 @@ impl Parts {
         }
     }
 
-    /// Lets go of what can be made again.
+    /// Drops the parts that can be made again.
     pub(super) fn without(self, again: [Option<Arc<Remade>>; 3]) -> Self {
         let Self::Apart(parts) = self else {
             return self;

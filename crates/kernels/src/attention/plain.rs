@@ -16,7 +16,7 @@ pub(super) fn plain(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout:
     })
 }
 
-/// Attention by a body for texts that lie one after the other, of those that share tokens by copies.
+/// Runs a body for texts that lie one after the other, on copies of the tokens that texts share.
 pub(super) fn by_rows(
     qkv: Qkv,
     texts: &Texts,
@@ -34,7 +34,7 @@ pub(super) fn by_rows(
     };
     let token_of = indices(&mut shared.token_of().iter().copied());
     let in_all = in_rows(qkv.map(|tensor| tensor.select(0, token_of.clone())));
-    // A token of no text takes a row of zeros, behind all.
+    // A token of no text takes a row of zeros, after all others.
     let own = |token| shared.own_row(token).unwrap_or(shared.rows());
     let own = indices(&mut (0..shared.tokens()).map(own));
     let width = in_all.dims()[1];
@@ -42,7 +42,7 @@ pub(super) fn by_rows(
     Tensor::cat(vec![in_all, nothing], 0).select(0, own)
 }
 
-/// The same of texts that lie one after the other.
+/// Attention of texts that lie one after the other.
 fn in_rows(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
     let queries = qkv.queries();
     let (tokens, device) = (qkv.tokens(), queries.device());
@@ -86,7 +86,7 @@ impl Group {
             .reshape([self.texts * self.longest, options.widths()[0]])
     }
 
-    /// The rows of the specialised body's mask, `[texts, heads, longest, 1]`.
+    /// The rows' numbers in the specialised body's dropout, `[texts, heads, longest, 1]`.
     fn mask_rows(&self, heads: usize) -> Tensor<4, Int> {
         let shape = [self.texts, heads, self.longest, 1];
         let head = numbers(heads, &self.tokens.device());

@@ -11,8 +11,8 @@ use super::AttentionOptions;
 pub enum Qkv {
     /// Side by side, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
     Packed(Tensor<2>),
-    /// `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`; views, such as
-    /// columns of a wider tensor, are read where they lie.
+    /// `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`. Views, such as
+    /// columns of a wider tensor, are read in place.
     Apart([Tensor<2>; 3]),
 }
 
@@ -29,7 +29,7 @@ impl From<[Tensor<2>; 3]> for Qkv {
 }
 
 impl Qkv {
-    /// The tensors there are.
+    /// The one tensor, or the three.
     pub fn tensors(&self) -> &[Tensor<2>] {
         match self {
             Self::Packed(packed) => std::slice::from_ref(packed),
@@ -37,7 +37,7 @@ impl Qkv {
         }
     }
 
-    /// Whether gradients may be recorded for it.
+    /// Whether a tensor is on a device that records gradients.
     pub fn is_autodiff(&self) -> bool {
         self.tensors().iter().any(Tensor::is_autodiff)
     }
@@ -52,10 +52,11 @@ impl Qkv {
         self.tensors()[0].clone()
     }
 
-    /// Queries, keys and values.
+    /// Queries, keys and values apart: `[tokens, heads · head_dim]` and twice
+    /// `[tokens, kv_heads · head_dim]`.
     ///
     /// # Panics
-    /// If their widths are not those of the heads.
+    /// If their widths do not fit the heads.
     pub fn parts(self, options: &AttentionOptions) -> [Tensor<2>; 3] {
         let widths = options.widths();
         let found: usize = self.tensors().iter().map(|tensor| tensor.dims()[1]).sum();
@@ -72,11 +73,11 @@ impl Qkv {
         }
     }
 
-    /// Queries `[batch, heads, seq, head_dim]`, and keys and values of `kv_heads`, of rows of the
-    /// same length.
+    /// Queries `[batch, heads, seq, head_dim]`, and keys and values
+    /// `[batch, kv_heads, seq, head_dim]`, of a batch whose rows all have the same length.
     ///
     /// # Panics
-    /// If their widths are not those of the heads.
+    /// If their widths do not fit the heads, or if the tokens cannot be split into `batch` rows.
     pub fn heads(self, options: &AttentionOptions, batch: usize) -> [Tensor<4>; 3] {
         let seq = self.tokens() / batch.max(1);
         self.parts(options).map(|part| {

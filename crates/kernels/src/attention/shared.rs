@@ -1,4 +1,5 @@
-//! Texts that share tokens: each is computed in rows of its own, where the tokens are copied to.
+//! Texts that share tokens: each text is computed in its own rows, into which its tokens are
+//! copied.
 
 use crate::cpu::attention::Columns;
 use crate::cpu::buffer::{filled, for_rows};
@@ -8,17 +9,17 @@ use crate::cpu::buffer::{filled, for_rows};
 pub(super) struct SharedTokens {
     /// The token of each row.
     token_of: Vec<usize>,
-    /// The rows of each token, rising, one token after the other; the first is its own.
+    /// The rows of each token in rising order, token after token; its first is the token's own row.
     rows: Vec<usize>,
-    /// Where those of a token begin, and where the last one's end.
+    /// Where the rows of each token begin in `rows`, and where those of the last token end.
     starts: Vec<usize>,
 }
 
 impl SharedTokens {
-    /// Of `tokens` tokens.
+    /// Rows that are copies of the tokens `token_of`, out of `tokens` tokens.
     ///
     /// # Panics
-    /// If a row is of a token that there is not.
+    /// If one of them is not below `tokens`.
     pub fn new(token_of: Vec<usize>, tokens: usize) -> Self {
         let mut starts = vec![0; tokens + 1];
         for &token in &token_of {
@@ -59,12 +60,12 @@ impl SharedTokens {
         &self.rows[self.starts[token]..self.starts[token + 1]]
     }
 
-    /// The row that is a token's own; none of a token of no text.
+    /// A token's own row; `None` for a token of no text.
     pub fn own_row(&self, token: usize) -> Option<usize> {
         self.rows_of(token).first().copied()
     }
 
-    /// The values of tokens in all rows, `[rows, width]`.
+    /// The tokens' values, copied to all their rows: `[rows, width]`.
     pub fn copied(&self, values: Columns<'_>, width: usize) -> Vec<f32> {
         filled(self.rows() * width, |out| {
             for_rows(out, width, |first, out| {
@@ -75,7 +76,7 @@ impl SharedTokens {
         })
     }
 
-    /// As [`copied`](Self::copied), with zeros in rows that are no token's own.
+    /// As [`copied`](Self::copied), with zeros in all but the tokens' own rows.
     pub fn placed(&self, values: Columns<'_>, width: usize) -> Vec<f32> {
         filled(self.rows() * width, |out| {
             for_rows(out, width, |first, out| {
@@ -99,7 +100,7 @@ impl SharedTokens {
         })
     }
 
-    /// The sums over all rows of each token, `[tokens, width]`.
+    /// The sum of each token's rows, `[tokens, width]`.
     pub fn summed(&self, values: &[f32], width: usize) -> Vec<f32> {
         self.of_tokens(width, |rows, out| {
             out.fill(0.0);

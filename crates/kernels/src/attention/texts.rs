@@ -20,11 +20,11 @@ pub struct Texts(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     spans: Vec<Span>,
-    /// Where texts share tokens, the rows that `spans` are of.
+    /// If texts share tokens, the rows that `spans` counts in.
     shared: Option<SharedTokens>,
-    /// For the plain body: made once for all layers.
+    /// For the plain body, made once for all layers.
     groups: OnceLock<Groups>,
-    /// For the body on GPUs, too.
+    /// The same for the body on GPUs: the number of tokens, and the blocks.
     #[cfg(feature = "gpu")]
     blocks: OnceLock<(usize, Tensor<2, Int>)>,
 }
@@ -35,8 +35,8 @@ impl Texts {
         Self::of(spans, None)
     }
 
-    /// Texts that may share tokens, `tokens` being those of all: each is given by ranges of them, of
-    /// which it is put together. What texts begin alike is so computed once.
+    /// Texts that may share tokens. Each text is put together from ranges of the batch's `tokens`
+    /// tokens, so that a beginning which texts have in common is computed once.
     ///
     /// # Panics
     /// If a range goes beyond the tokens.
@@ -66,12 +66,12 @@ impl Texts {
         }))
     }
 
-    /// Where they are; of texts that [share tokens](Self::sharing), in rows of their own.
+    /// Where the texts lie; for texts that [share tokens](Self::sharing), in rows of their own.
     pub fn spans(&self) -> &[Span] {
         &self.0.spans
     }
 
-    /// Whether they may share tokens.
+    /// Whether the texts may share tokens.
     pub fn share_tokens(&self) -> bool {
         self.0.shared.is_some()
     }
@@ -81,14 +81,15 @@ impl Texts {
         self.0.shared.as_ref()
     }
 
-    /// The groups of a batch of so many tokens, or rows where they are shared.
+    /// The groups of a batch of `tokens` tokens, or of that many rows where tokens are shared.
     pub(super) fn groups(&self, tokens: usize, device: &Device) -> &Groups {
         let made = || Groups::new(&self.0.spans, tokens, &device.clone().without_autodiff());
         self.0.groups.get_or_init(made)
     }
 
-    /// The blocks of rows that the body on GPUs works on, of a batch of so many tokens, or rows where they are
-    /// shared: [`gpu::attention`](crate::gpu::attention::attention) says how.
+    /// The blocks of rows that the body on GPUs works on, for a batch of `tokens` tokens, or of
+    /// that many rows where tokens are shared: see
+    /// [`gpu::attention`](crate::gpu::attention::attention).
     #[cfg(feature = "gpu")]
     pub(super) fn blocks(&self, tokens: usize, device: &Device) -> Tensor<2, Int> {
         let made = || {
@@ -97,7 +98,7 @@ impl Texts {
             Tensor::from_data(data, (&device.clone().without_autodiff(), DType::I32))
         };
         let (of, blocks) = self.0.blocks.get_or_init(|| (tokens, made()));
-        // Of another number of tokens, they would go beyond them or leave some out.
+        // Blocks for another number of tokens would reach beyond them or leave some out.
         if *of == tokens {
             blocks.clone()
         } else {
@@ -105,7 +106,7 @@ impl Texts {
         }
     }
 
-    /// How many blocks there are at most.
+    /// An upper bound for the number of blocks.
     #[cfg(feature = "gpu")]
     pub(super) fn block_count(&self, tokens: usize) -> usize {
         tokens.div_ceil(ROWS) + 2 * self.0.spans.len()

@@ -6,13 +6,13 @@ use burn::tensor::Tensor;
 
 use super::{AttentionOptions, Qkv, Texts};
 
-/// Queries that see no key, and what they get: the mean of all values of their text, those of its
-/// padding among them, as in the eager attention of transformers, whose softmax is over scores that
-/// are all the same.
+/// Queries that see no key, and what they get: the mean of all values of their text, padding
+/// included. So it is in the eager attention of transformers, whose softmax is then over equal
+/// scores.
 pub(super) struct Unseeing(Vec<(Range<usize>, Tensor<2>)>);
 
 impl Unseeing {
-    /// Those of the texts; a text without padding has none.
+    /// The queries of the texts that see no key; a text without padding has none.
     pub fn of(qkv: &Qkv, texts: &Texts, options: &AttentionOptions) -> Self {
         let Some(window) = options.window.filter(|_| !options.causal) else {
             return Self(Vec::new());
@@ -38,7 +38,7 @@ impl Unseeing {
         Self(of_span.collect())
     }
 
-    /// Puts it into an output of attention, `[tokens, heads · head_dim]`.
+    /// Puts the means into an output of attention, `[tokens, heads · head_dim]`.
     pub fn put(self, output: Tensor<2>) -> Tensor<2> {
         let [_, width] = output.dims();
         self.0.into_iter().fold(output, |output, (rows, means)| {
@@ -47,8 +47,11 @@ impl Unseeing {
     }
 }
 
-/// The mean of values `[batch, kv_heads, keys, head_dim]` over the keys, for each head of the queries:
-/// `[batch, heads, 1, head_dim]`.
+/// Returns the mean of values `[batch, kv_heads, keys, head_dim]` over the keys, for each head of
+/// the queries: `[batch, heads, 1, head_dim]`.
+///
+/// # Panics
+/// If `kv_heads` does not divide `heads`.
 pub fn mean_of_values(values: Tensor<4>, heads: usize) -> Tensor<4> {
     let [batch, kv_heads, _, head_dim] = values.dims();
     let shape = [batch, kv_heads, heads / kv_heads, head_dim];

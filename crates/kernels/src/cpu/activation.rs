@@ -3,7 +3,7 @@
 use super::buffer::{filled, for_rows, vectorised};
 use super::exp::exp_one as exp;
 
-/// A function of single values that stands between the layers of a feed-forward network.
+/// A function of single values between the layers of a feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActivationKind {
     /// `x · sigmoid(x)` (arXiv 1702.03118).
@@ -15,7 +15,7 @@ pub enum ActivationKind {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
-    /// `max(x, 0)²`.
+    /// `max(x, 0)²` (arXiv 2109.08668).
     ReluSquared,
 }
 
@@ -101,7 +101,8 @@ impl GeluTanh {
     fn gate(x: f32) -> f32 {
         let u = Self::SQRT_2_OVER_PI * (x + Self::CUBIC * x * x * x);
         let gate = 1.0 / (1.0 + exp(-2.0 * u));
-        // Beyond `exp`'s range the gate would not reach 0, and x³ times it grows again.
+        // Beyond `exp`'s range the gate would not reach 0, and its product with x³ would grow
+        // again.
         if u < -44.0 { 0.0 } else { gate }
     }
 }
@@ -125,7 +126,7 @@ struct Relu;
 impl Curve for Relu {
     #[inline(always)]
     fn value(x: f32) -> f32 {
-        // `f32::max` would make 0 of a NaN.
+        // `f32::max` would turn a NaN into 0.
         if x < 0.0 { 0.0 } else { x }
     }
 

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-/// Work below so many values is not worth waking a second thread.
+/// The number of values below which work is not worth waking a second thread.
 const WORTH_SHARING: usize = 1 << 14;
 
-/// A vector of `length` values that `fill` writes, every one of them.
+/// A vector of `length` values. `fill` must write every one, and must not read one before that.
 pub fn filled(length: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut values = Vec::with_capacity(length);
-    // SAFETY: any bits are a valid `f32`, nothing is dropped, and `fill` writes every value
-    // before anyone reads it: clearing the memory first costs a pass of its own.
+    // SAFETY: any bits are a valid `f32`, nothing is dropped, and `fill` writes every value before
+    // anyone reads it. Clearing the memory first would cost another pass.
     #[allow(clippy::uninit_vec)]
     unsafe {
         values.set_len(length);
@@ -34,7 +34,10 @@ pub fn for_rows(out: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) 
         .for_each(|(piece, out)| body(piece * rows, out));
 }
 
-/// As [`for_rows`], with pieces of two outputs of one size.
+/// As [`for_rows`], with pieces of two outputs of the same size.
+///
+/// # Panics
+/// If the sizes differ.
 pub fn for_row_pairs(
     [a, b]: [&mut [f32]; 2],
     width: usize,
@@ -55,7 +58,7 @@ pub fn for_row_pairs(
         .for_each(|(piece, (a, b))| body(piece * rows, [a, b]));
 }
 
-/// Calls `body` with pieces of `0..rows`, of `size` each but the last, in parallel.
+/// Calls `body` with pieces of `0..rows` in parallel, each of `size` except the last.
 pub fn for_pieces(rows: usize, size: usize, body: impl Fn(Range<usize>) + Sync) {
     (0..rows.div_ceil(size)).into_par_iter().for_each(|piece| {
         let first = piece * size;
@@ -63,8 +66,8 @@ pub fn for_pieces(rows: usize, size: usize, body: impl Fn(Range<usize>) + Sync) 
     });
 }
 
-/// Functions whose body is compiled for the vector instructions of this processor. A closure will
-/// not do: one that the compiler does not inline is compiled for any processor.
+/// Defines functions whose body is compiled for the vector instructions of this processor. A
+/// closure would not do: one that the compiler does not inline is compiled for any processor.
 macro_rules! vectorised {
     ($($(#[$doc:meta])* $visible:vis fn $name:ident<'a>($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$doc])*

@@ -7,7 +7,8 @@ pub use super::random::Dropout;
 use super::random::{bits, row_key};
 use crate::seed::first_row;
 
-/// Dropout with this probability, of rows from [the first](crate::with_first_row) on; none at 0.
+/// Dropout with this probability, for rows from [the first](crate::with_first_row) on; `None` if
+/// the probability is 0.
 pub fn new(probability: f64, seed: u64) -> Option<Dropout> {
     let probability = probability as f32;
     (probability > 0.0).then_some(Dropout {
@@ -31,14 +32,14 @@ vectorised! {
     }
 }
 
-/// Drops values of rows of `width`.
+/// Applies dropout to rows of `width` values.
 pub fn drop_rows(values: &mut [f32], width: usize, dropout: Dropout) {
     for_rows(values, width, |first, rows| {
         drop_from(first, rows, width, dropout)
     });
 }
 
-/// Calls `body` with `values` after dropout, if there is any.
+/// Calls `body` with `values`, after dropout if there is one.
 pub fn dropped<R>(
     values: &[f32],
     width: usize,

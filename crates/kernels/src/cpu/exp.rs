@@ -1,4 +1,4 @@
-//! The exponential of `f32`, some lanes at a time, and the softmax step built on it.
+//! The exponential of `f32`, a vector at a time, and the softmax step built on it.
 
 use pulp::Simd;
 
@@ -6,8 +6,8 @@ use crate::cpu::attention::simd::{load, store};
 
 /// Below this the result is 0 (`exp` of it is the smallest normal `f32`).
 const UNDERFLOW: f32 = -87.336_54;
-/// Added and taken away again it rounds to the nearest integer, which stands in the low bits of the
-/// sum meanwhile.
+/// Adding this and subtracting it again rounds to the nearest integer, which is in the low bits of
+/// the sum in between.
 const ROUND: f32 = 12_582_912.0;
 /// ln 2 in two parts, the first with few enough bits that a product with an exponent is exact.
 const LN2_HIGH: f32 = 0.693_359_4;
@@ -21,8 +21,8 @@ const COEFFICIENTS: [f32; 5] = [
     0.001_381_454,
 ];
 
-/// `exp(x)` for x <= 88, within 2 units in the last place; 0 where the result would be denormal
-/// (so for negative infinity), NaN for NaN.
+/// `exp(x)` for x <= 88, within 2 units in the last place; 0 where the result would be denormal, as
+/// for negative infinity; NaN for NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);
@@ -44,8 +44,8 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.less_than_f32s(x, splat(UNDERFLOW)), splat(0.0), scaled)
 }
 
-/// [`exp`] of one value, any at all, in a form that the compiler can vectorise. Above 88 it is that
-/// of 88, near the largest `f32`.
+/// [`exp`] of any single value, in a form that the compiler can vectorise. Above 88 it is the
+/// exponential of 88, near the largest `f32`.
 #[inline(always)]
 pub fn exp_one(x: f32) -> f32 {
     exp(pulp::Scalar, if x > 88.0 { 88.0 } else { x })
@@ -55,7 +55,7 @@ pub fn exp_one(x: f32) -> f32 {
 ///
 /// # Panics
 ///
-/// If the row is no whole number of vectors.
+/// If the row is not a whole number of vectors.
 #[inline(always)]
 pub fn max<S: Simd>(simd: S, row: &[f32]) -> f32 {
     assert_eq!(row.len() % S::F32_LANES, 0);
@@ -70,7 +70,7 @@ pub fn max<S: Simd>(simd: S, row: &[f32]) -> f32 {
 ///
 /// # Panics
 ///
-/// If the row is no whole number of vectors.
+/// If the row is not a whole number of vectors.
 #[inline(always)]
 pub fn exp_sum<S: Simd>(simd: S, row: &mut [f32], shift: f32) -> f32 {
     assert_eq!(row.len() % S::F32_LANES, 0);

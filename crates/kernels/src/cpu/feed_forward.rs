@@ -1,8 +1,8 @@
 //! A frozen feed-forward network with weights in bf16.
 //!
-//! What lies between its products is as large as the rest of a block together. It leaves a product
-//! in 32 bits once and is read once: what goes into the activation is kept, and what comes out of
-//! it given to the next product, in 16 bits, as torch's autocast has them.
+//! The values between its products are as large as all others of a block together. They leave a
+//! product in 32 bits and are read once. The activation's inputs are kept, and its outputs are
+//! given to the next product, both in 16 bits, as in torch's autocast.
 
 use super::activation::{
     ActivationKind, activate_into, gated_into, gated_slopes_into, slopes_into,
@@ -33,17 +33,18 @@ impl Layer<'_> {
 /// The layers, from `d` to `inner` and back.
 #[derive(Clone, Copy, Debug)]
 pub struct Network<'a> {
-    /// What goes through the activation; without it, `up` does.
+    /// From `d` to `inner`. Its output, or without a gate that of `up`, goes through the
+    /// activation.
     pub gate: Option<Layer<'a>>,
-    /// To the inner width.
+    /// From `d` to `inner`.
     pub up: Layer<'a>,
-    /// Back.
+    /// From `inner` to `d`.
     pub down: Layer<'a>,
-    /// What lies between.
+    /// The activation.
     pub activation: ActivationKind,
 }
 
-/// What the first layers made, `[tokens, inner]` each.
+/// The outputs of the first layers, `[tokens, inner]` each.
 #[derive(Debug)]
 pub struct Kept {
     gate: Option<PackedLeft>,
@@ -58,11 +59,12 @@ impl Kept {
 }
 
 impl Network<'_> {
-    /// `down(activation(gate(x)) · up(x)) + residual`, `[tokens, d]`, or without a gate
-    /// `down(activation(up(x))) + residual`; and what is to be kept of it.
+    /// Returns `down(activation(gate(x)) · up(x)) + residual`, `[tokens, d]`, or without a gate
+    /// `down(activation(up(x))) + residual`. With `keeps`, also returns what the gradient needs.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or if nothing can be [packed](PackedLeft::is_available).
+    /// If the shapes do not fit each other, or if nothing can be
+    /// [packed](PackedLeft::is_available).
     pub fn forward(
         &self,
         x: Matrix<'_, f32>,
@@ -70,7 +72,7 @@ impl Network<'_> {
         keeps: bool,
     ) -> (Vec<f32>, Option<Kept>) {
         let (tokens, inner, d) = (x.rows(), self.up.weight.cols(), self.down.weight.cols());
-        let x = PackedLeft::new(x).expect("the caller asked whether there is any");
+        let x = PackedLeft::new(x).expect("the caller asked whether it can be packed");
         let gate = self.gate.map(|gate| gate.times(&x));
         let up = self.up.times(&x);
         drop(x);
@@ -170,5 +172,5 @@ impl Network<'_> {
 }
 
 fn room(rows: usize, cols: usize) -> PackedLeft {
-    PackedLeft::room(rows, cols).expect("the caller asked whether there is any")
+    PackedLeft::room(rows, cols).expect("the caller asked whether it can be packed")
 }

@@ -23,7 +23,7 @@ impl Values<'_> {
         }
     }
 
-    /// Some of them in 32 bits, in `room` where they have to be widened.
+    /// Some of the values in 32 bits, written to `room` if they have to be widened.
     fn piece<'b>(&'b self, piece: Range<usize>, room: &'b mut Vec<f32>) -> &'b [f32] {
         match self {
             Self::Wide(values) => &values[piece],

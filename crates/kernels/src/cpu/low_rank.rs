@@ -1,4 +1,4 @@
-//! LoRA's part of a product, which can be made beside the large one, part by part.
+//! LoRA's part of a product, which can be made along with the large product, part by part.
 
 use std::ops::Range;
 
@@ -24,21 +24,21 @@ impl<'a> LowRank<'a> {
         self.down.cols()
     }
 
-    /// All rows of `hidden`.
+    /// Makes all rows of `hidden`.
     pub fn before(&mut self, a: Matrix<'_, f32>) {
         let mut hidden = MatrixMut::new(self.hidden, a.rows(), self.rank());
         product_f32(a, self.down, Onto::Zero, &mut hidden);
         scale(self.hidden, self.scaling);
     }
 
-    /// All of C, after [`before`](Self::before).
+    /// Adds to all of C, after [`before`](Self::before).
     pub fn after(&self, c: &mut MatrixMut<'_>) {
         let hidden = Matrix::new(self.hidden, c.rows(), self.rank());
         product_f32(hidden, self.up, Onto::Current, c);
     }
 
-    /// The same product, to be made part by part, where these shapes and this processor allow it. The bits
-    /// are the same.
+    /// The same product, to be made part by part; `None` if these shapes or this processor do not
+    /// allow it. The bits are the same.
     pub(super) fn beside<'b>(&'b mut self, a: Matrix<'b, f32>) -> Option<Beside<'b>> {
         let rank = self.rank();
         let is_empty = [a.rows(), a.cols(), rank, self.up.cols()].contains(&0);
@@ -65,8 +65,8 @@ fn scale(hidden: &mut [f32], scaling: f32) {
     hidden.iter_mut().for_each(|value| *value *= scaling);
 }
 
-/// A [`LowRank`] that a larger product makes part by part, beside its own parts: rows of `hidden` and
-/// parts of C, while they are in the cache.
+/// A [`LowRank`] that a larger product makes part by part, along with its own parts: rows of
+/// `hidden` and parts of C, while they are in the cache.
 pub(super) struct Beside<'a> {
     way: Way<'a>,
     a: Matrix<'a, f32>,
@@ -77,7 +77,7 @@ pub(super) struct Beside<'a> {
 }
 
 enum Way<'a> {
-    /// Of few rows.
+    /// For few rows.
     Few(Matrix<'a, f32>, Matrix<'a, f32>),
     #[cfg(target_arch = "x86_64")]
     Panels(Panels, Panels),
@@ -95,14 +95,14 @@ impl Way<'_> {
     }
 }
 
-// SAFETY: threads write rows of `hidden` of their own, by the promises that its methods ask for.
+// SAFETY: callers of its methods promise that no two threads write the same rows of `hidden`.
 unsafe impl Sync for Beside<'_> {}
 
 impl Beside<'_> {
-    /// Makes some rows of `hidden`; they must be all, if there are few.
+    /// Makes some rows of `hidden`: all of them, if there are few.
     ///
     /// # Safety
-    /// There are such rows, and no other thread writes or reads them.
+    /// The rows must exist, and no other thread may write or read them.
     pub(super) unsafe fn rows(&self, rows: Range<usize>) {
         let (rank, count) = (self.rank, rows.len());
         let first = self.hidden.wrapping_add(rows.start * rank);
@@ -120,18 +120,19 @@ impl Beside<'_> {
                 unsafe { down.times(&operand(self.a), rows, 0..rank, &output, false) };
             }
         }
-        // SAFETY: the caller's promise; they were written above.
+        // SAFETY: the caller's promise; the rows were written above.
         scale(
             unsafe { std::slice::from_raw_parts_mut(first, count * rank) },
             self.scaling,
         );
     }
 
-    /// Adds some rows and columns to C, of which the first column is a multiple of 32: of few rows all of
-    /// them.
+    /// Adds some rows and columns to C: all rows, if there are few. The first column must be a
+    /// multiple of 32.
     ///
     /// # Safety
-    /// There is such a part of C, its rows were [made](Self::rows), and no other thread writes it.
+    /// That part of C must exist, its rows must be [made](Self::rows), and no other thread may
+    /// write it.
     pub(super) unsafe fn part(&self, rows: Range<usize>, columns: Range<usize>, output: &Output) {
         let (rank, count) = (self.rank, self.a.rows());
         // SAFETY: the caller's promise.
@@ -161,7 +162,8 @@ mod tests {
         (0..count).map(number).collect()
     }
 
-    /// Beside the product it has the bits that it has before and after it, whichever way its factors lie.
+    /// Made along with the product, it has the same bits as made before and after it, whichever way
+    /// its factors lie.
     #[test]
     fn is_the_same_beside_the_product() {
         for (m, k, n) in [

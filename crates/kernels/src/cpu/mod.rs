@@ -1,6 +1,6 @@
-//! The specialised bodies: functions of slices that know no tensor.
+//! The specialised bodies for the CPU: functions on slices that know nothing of tensors.
 //!
-//! Every result is the same, bit for bit, whatever the number of threads.
+//! Every result is the same, bit for bit, for any number of threads.
 
 pub mod activation;
 pub mod attention;

@@ -4,11 +4,11 @@ use rayon::prelude::*;
 
 use super::buffer::{filled, for_rows, vectorised};
 
-/// Values that a thread rounds at a time.
+/// The number of values that a thread rounds at a time.
 const PIECE: usize = 1 << 15;
 
 vectorised! {
-    /// The values of bits.
+    /// The values of these bits.
     pub(in crate::cpu) fn widen<'a>(bits: &'a [u16], out: &'a mut [f32]) {
         for (out, &bits) in out.iter_mut().zip(bits) {
             *out = f32::from_bits(u32::from(bits) << 16);
@@ -20,7 +20,7 @@ vectorised! {
         for (out, value) in out.iter_mut().zip(values) {
             let bits = value.to_bits();
             let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-            // Rounding could make an infinity of what is no number.
+            // Rounding could turn a NaN into an infinity.
             let bits = if value.is_nan() { bits | 0x40_0000 } else { rounded };
             *out = (bits >> 16) as u16;
         }

@@ -1,12 +1,12 @@
-//! Blockwise quantisation: codes of 4 or 8 bits that stand for values of a table, times the
-//! largest magnitude of their block.
+//! Blockwise quantisation: codes of 4 or 8 bits stand for the values of a table, times the largest
+//! magnitude of their block.
 
 use std::sync::LazyLock;
 
 use half::bf16;
 use rayon::prelude::*;
 
-/// Values that share one scale.
+/// The number of values that share one scale.
 pub const BLOCK: usize = 64;
 
 /// The 16 values of NF4: quantiles of the normal distribution, scaled to [-1, 1], one of them zero
@@ -41,23 +41,23 @@ pub enum QuantType {
     Nf4,
     /// A 4-bit floating-point number.
     Fp4,
-    /// A whole number from -127 to 127, as a part of 127.
+    /// An integer from -127 to 127, divided by 127.
     Int8,
 }
 
-/// The values of a type's codes, and what is between them.
+/// The values of a type's codes, and the bounds between them.
 #[derive(Debug)]
 pub struct CodeBook {
     /// The value of every code.
     pub values: Vec<f32>,
-    /// Codes in the order of their values.
+    /// The codes in the order of their values.
     order: Vec<u8>,
-    /// Half-way between the values in that order: a number belongs to the nearest.
+    /// Half-way between neighbouring values in that order, so that a number gets the nearest value.
     bounds: Vec<f32>,
 }
 
 impl CodeBook {
-    /// `codes`: how many of the values a weight is rounded to.
+    /// A book in which numbers are rounded only to the values of `codes`.
     fn new(values: Vec<f32>, codes: impl Iterator<Item = u8>) -> Self {
         let mut order: Vec<u8> = codes.collect();
         let value = |code: &u8| values[usize::from(*code)];
@@ -71,14 +71,14 @@ impl CodeBook {
         }
     }
 
-    /// The code of the value nearest to `number`; half-way, of the smaller one.
+    /// The code of the value nearest to `number`; half-way between two, that of the smaller one.
     fn code(&self, number: f32) -> u8 {
         self.order[self.bounds.partition_point(|&bound| bound < number)]
     }
 }
 
 impl QuantType {
-    /// Its bits a code: 4 or 8.
+    /// The bits per code: 4 or 8.
     pub fn bits(self) -> usize {
         match self {
             Self::Nf4 | Self::Fp4 => 4,
@@ -86,13 +86,13 @@ impl QuantType {
         }
     }
 
-    /// Its values.
+    /// The values of the codes.
     pub fn code_book(self) -> &'static CodeBook {
         static NF4_BOOK: LazyLock<CodeBook> = LazyLock::new(|| CodeBook::new(NF4.to_vec(), 0..16));
         static FP4_BOOK: LazyLock<CodeBook> = LazyLock::new(|| {
             let positive = FP4.map(|magnitude| magnitude / 12.0);
             let negative = positive.map(|magnitude| -magnitude);
-            // The second zero stands for nothing that the first does not.
+            // The second zero, code 8, is never written: it has the same value as the first.
             CodeBook::new(
                 [positive, negative].concat(),
                 (0..16).filter(|&code| code != 8),
@@ -109,14 +109,15 @@ impl QuantType {
         }
     }
 
-    /// The bytes of the codes of so many blocks.
+    /// The number of bytes that the codes of `blocks` blocks take.
     fn bytes(self, blocks: usize) -> usize {
         blocks * BLOCK * self.bits() / 8
     }
 }
 
-/// The codes of `numbers`, block after block, the last one filled up with those of zeros, and the
-/// scale of each block. Of two codes in a byte the first has the high half, as bitsandbytes has it.
+/// Returns the codes of `numbers`, block after block, the last block padded with the codes of
+/// zeros, and the scale of each block. The first of two codes in a byte has the high half, as in
+/// bitsandbytes.
 pub fn quantize(numbers: &[f32], quant_type: QuantType) -> (Vec<u8>, Vec<f32>) {
     let book = quant_type.code_book();
     let blocks = numbers.len().div_ceil(BLOCK);
@@ -141,9 +142,9 @@ pub fn quantize(numbers: &[f32], quant_type: QuantType) -> (Vec<u8>, Vec<f32>) {
     (codes, scales)
 }
 
-/// A number that a weight is made dense in.
+/// A type that a weight is made dense in.
 pub trait Dense: Copy + Send + Sync {
-    /// The nearest to a number in 32 bits.
+    /// The value nearest to a number in 32 bits.
     fn of(number: f32) -> Self;
 }
 
@@ -159,10 +160,10 @@ impl Dense for bf16 {
     }
 }
 
-/// The first `length` numbers that these codes and scales stand for.
+/// Returns the first `length` numbers that these codes and scales stand for.
 ///
 /// # Panics
-/// If there are not so many.
+/// If there are fewer.
 pub fn dequantize<T: Dense>(
     codes: &[u8],
     scales: &[f32],
@@ -174,7 +175,7 @@ pub fn dequantize<T: Dense>(
     let values = &quant_type.code_book().values;
     assert!(length <= scales.len() * BLOCK && quant_type.bytes(scales.len()) <= codes.len());
     let mut numbers = Vec::with_capacity(length);
-    // Both values of a byte at once.
+    // The two values of each byte.
     let pair = |byte: usize| [values[byte >> 4], values[byte & 15]];
     let pairs: Vec<[f32; 2]> = match quant_type.bits() {
         4 => (0..256).map(pair).collect(),
@@ -203,7 +204,7 @@ pub fn dequantize<T: Dense>(
                 }
             }
         });
-    // SAFETY: there are codes and scales for all of them, so the loops have written every one.
+    // SAFETY: there are codes and scales for all numbers, so the loops have written every one.
     unsafe { numbers.set_len(length) };
     numbers
 }

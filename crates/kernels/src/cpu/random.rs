@@ -8,7 +8,7 @@ use crate::cpu::attention::simd::{lanes, load, store};
 /// The factors of [`bits`].
 pub(crate) const MIX_1: u32 = 0x7feb_352d;
 pub(crate) const MIX_2: u32 = 0x846c_a68b;
-/// What makes a row's two words different: 2³² over the golden ratio.
+/// What makes the two words of a row different: 2³² divided by the golden ratio.
 pub(crate) const SPREAD: u32 = 0x9e37_79b9;
 
 /// Dropout of the elements of a matrix.
@@ -18,17 +18,17 @@ pub struct Dropout {
     pub seed: u64,
     /// The number of the first row.
     pub first: u32,
-    /// Share of the elements that are set to zero, in `0.0..1.0`.
+    /// The share of the elements that are set to zero, in `0.0..1.0`.
     pub probability: f32,
 }
 
 impl Dropout {
-    /// An element stays where its bits are at least this.
+    /// An element stays if its bits are at least this.
     pub fn threshold(self) -> u32 {
         (f64::from(self.probability) * 4_294_967_296.0) as u32
     }
 
-    /// Factor on the elements that stay.
+    /// The factor on the elements that stay.
     pub fn scale(self) -> f32 {
         1.0 / (1.0 - self.probability)
     }
@@ -72,8 +72,9 @@ pub(crate) fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// 32 random bits of one column: a two-round integer hash (constants of Wellons' `lowbias32`), the
-/// second half of the key between the rounds, without which rows would be permutations of others.
+/// 32 random bits of one column: a two-round integer hash (constants of Wellons' `lowbias32`) with
+/// the second half of the key between the rounds. Without that, rows would be permutations of each
+/// other.
 #[inline(always)]
 pub fn bits(key: RowKey, column: u32) -> u32 {
     let x = column ^ key.0;
@@ -88,7 +89,7 @@ pub fn keep(seed: u64, row: u64, column: u32, threshold: u32) -> bool {
     bits(row_key(seed, row), column) >= threshold
 }
 
-/// [`bits`] of consecutive columns, one a lane.
+/// [`bits`] of consecutive columns, one in each lane.
 #[inline(always)]
 fn bits_simd<S: Simd>(simd: S, key: RowKey, columns: S::u32s) -> S::u32s {
     let splat = |value| simd.splat_u32s(value);
@@ -100,7 +101,7 @@ fn bits_simd<S: Simd>(simd: S, key: RowKey, columns: S::u32s) -> S::u32s {
     shifted(x, 16)
 }
 
-/// The factors of consecutive columns from `column` on, one a lane: 0 or [`Dropout::scale`].
+/// The factors of consecutive columns from `column` on, one in each lane: 0 or [`Dropout::scale`].
 #[inline(always)]
 pub(crate) fn factors<S: Simd>(
     simd: S,
@@ -114,7 +115,7 @@ pub(crate) fn factors<S: Simd>(
     simd.select_f32s(keep, scale, simd.splat_f32s(0.0))
 }
 
-/// Drops elements of a row of whole vectors, whose first column is `column`.
+/// Applies dropout to a row of whole vectors, whose first column is `column`.
 #[inline(always)]
 pub fn drop_row<S: Simd>(simd: S, dropout: Dropout, row: u64, column: u32, values: &mut [f32]) {
     let key = row_key(dropout.seed, row);

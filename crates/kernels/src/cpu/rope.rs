@@ -65,8 +65,8 @@ pub struct Turn {
     pub inverse: bool,
 }
 
-/// Rows of heads, the first `2 · half` channels of each head turned by the row's `half` angles, of
-/// which `cos` and `sin` hold a row for each row of `x`.
+/// Returns the rows of `x` with the first `2 · half` channels of each head turned by the row's
+/// `half` angles; `cos` and `sin` have a row of angles for each row of `x`.
 pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], half: usize, turn: Turn) -> Vec<f32> {
     let Turn {
         head_dim,

@@ -56,7 +56,7 @@ impl OnCpu {
     }
 }
 
-/// The same of all layers.
+/// The same for all layers.
 #[derive(Clone, Debug)]
 struct NetworkOnCpu {
     gate: Option<OnCpu>,

@@ -29,7 +29,7 @@ pub(super) trait LinearKernel: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// What of LoRA is no tensor.
+/// The parts of LoRA that are not tensors.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Factors {
     pub scaling: f32,
@@ -39,7 +39,7 @@ pub(super) struct Factors {
 /// The parts of a layer as the CPU reads them.
 #[derive(Clone, Debug)]
 struct State {
-    /// The input, as long as a gradient needs it, and its size.
+    /// The input, if a gradient needs it.
     x: Option<Needed>,
     tokens: usize,
     weight: Readable,
@@ -51,13 +51,14 @@ struct LoraState {
     a: FloatTensor<Flex>,
     b: FloatTensor<Flex>,
     r: usize,
-    /// `scaling · dropout(x) aᵀ`, `[tokens, r]`; empty until a product makes it beside its own.
+    /// `scaling · dropout(x) aᵀ`, `[tokens, r]`; empty until the product with the weight makes it
+    /// too.
     hidden: Vec<f32>,
     factors: Factors,
 }
 
 impl LoraState {
-    /// Whether its part is made beside the product with the weight: both read the same input.
+    /// Whether the product with the weight makes LoRA's part too, from the input that both read.
     fn is_beside(&self, weight: &Readable) -> bool {
         matches!(weight, Readable::Int8(_)) && self.factors.dropout.is_none()
     }
@@ -187,7 +188,7 @@ impl State {
         Some(lora.scaled(times_low_rank(grad, matrix(&lora.b))))
     }
 
-    /// The gradient of the input, and that of `x aᵀ` where LoRA's part is made beside the product.
+    /// The gradients of the input and of `x aᵀ`, if the product makes LoRA's part too.
     fn both_gradients(&self, grad: Matrix<'_, f32>) -> Option<(FloatTensor<Flex>, Vec<f32>)> {
         let lora = self.lora.as_ref()?;
         if !lora.is_beside(&self.weight) {

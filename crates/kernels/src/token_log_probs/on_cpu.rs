@@ -61,7 +61,7 @@ impl Inputs {
         })
     }
 
-    /// What becomes of the rows and, where it is asked for, the gradient of each row's loss.
+    /// The sums of each row and, if asked for, the gradient of each row's loss.
     fn rows(&self, statistics: bool, with_gradient: bool) -> (Vec<Row>, Option<Vec<f32>>) {
         let (hidden, targets) = (values(&self.hidden), &self.targets);
         self.with_head(|head| softmax(hidden, head, targets, with_gradient, statistics))
@@ -156,7 +156,7 @@ impl Backward<Flex, 3> for LogProbsBackward {
         let [hidden, weight, bias] = ops.parents;
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         let [rows, width] = grad.shape().dims();
-        // Of the columns, only the first has a gradient.
+        // Only the first column has a gradient.
         let factors: Vec<f32> = values(&grad).iter().copied().step_by(width).collect();
         let State { of_hidden, head } = ops.state;
         if let (Some(node), Some(mut gradient)) = (hidden, of_hidden) {

@@ -11,6 +11,9 @@ const CHUNK: usize = 8 << 20;
 /// As [`token_log_probs`](super::token_log_probs), for a head that is more than a product with a
 /// weight: `logits` maps `[rows, d]` to `[rows, vocab]`. In training every piece's logits are kept
 /// for its gradient.
+///
+/// # Panics
+/// If a target is not below `vocab`; a GPU does not check.
 pub fn token_log_probs_of(
     logits: impl Fn(Tensor<2>) -> Tensor<2>,
     vocab: usize,

@@ -3,8 +3,8 @@ use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
 use super::{TokenLogProbs, token_log_probs};
 use crate::with_plain_bodies;
 
-/// What is computed of random values, and the gradient of the hidden states: with weights that
-/// differ from row to row.
+/// The results for random values, and the gradient of the hidden states, weighted differently from
+/// row to row.
 fn run(
     statistics: bool,
     [hidden, weight]: [&Tensor<2>; 2],

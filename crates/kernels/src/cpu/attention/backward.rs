@@ -1,6 +1,6 @@
 //! Attention, backward.
 //!
-//! With weights P (after the softmax), dropout factors M and, of each query, delta = sum(out *
+//! With weights P (after the softmax), dropout factors M and, for each query, delta = sum(out *
 //! grad_out): dV = (P M)^T dO, dS = P (dO V^T M - delta), dQ = scale dS K, dK = scale dS^T Q.
 
 mod block;
@@ -17,18 +17,18 @@ use super::view::{Columns, ColumnsMut};
 use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
 use crate::cpu::buffer::for_pieces;
 
-/// What the forward pass left and what comes from above.
+/// What the forward pass saved, and the gradient of its output.
 #[derive(Debug, Clone, Copy)]
 pub struct Saved<'a> {
     /// Output of the forward pass, `[tokens, heads * head_dim]`.
     pub out: Columns<'a>,
     /// Its log-sum-exp, `[tokens, heads]`.
     pub lse: &'a [f32],
-    /// Gradient of the output.
+    /// Gradient of the output, `[tokens, heads * head_dim]`.
     pub grad_out: Columns<'a>,
 }
 
-/// Where the gradients go, of the shapes of the input.
+/// Where the gradients are written, in the shapes of the inputs.
 #[derive(Debug)]
 pub struct Gradients<'a> {
     /// Of the queries.
@@ -79,7 +79,7 @@ pub(super) fn backward_on(arch: Arch, input: &Input, saved: &Saved, mut grads: G
     if !input.splits_groups() {
         return run([&grads.k, &grads.v]);
     }
-    // What each head makes of its keys, then their sums.
+    // First the gradients from each head of queries, then their sums over heads that share keys.
     let width = dims.query_width();
     let [mut k, mut v] = [(); 2].map(|()| vec![0.0; input.tokens * width]);
     run([
@@ -95,14 +95,15 @@ pub(super) fn backward_on(arch: Arch, input: &Input, saved: &Saved, mut grads: G
     }
 }
 
-/// Tokens of a piece of the sums over heads.
+/// Tokens in a piece of the sums over heads.
 const ROWS: usize = 128;
 
 /// Heads of queries of one text that share keys.
 struct Task<'a> {
     input: &'a Input<'a>,
     saved: &'a Saved<'a>,
-    /// Of queries, and of the keys and values, by key heads or by the one head of the task.
+    /// Gradients of queries, keys and values; the last two by heads of keys, or by heads of queries
+    /// where a task has one of them.
     grads: [&'a ColumnsMut<'a>; 3],
     span: Span,
     heads: Range<usize>,
@@ -194,7 +195,7 @@ impl Task<'_> {
                         &delta[at..],
                     );
                 }
-                // The queries were scaled, and so is what they were multiplied with.
+                // The queries were scaled, so their products need no scaling.
                 write(grads_k, from, of_keys, grad_k, stride, 1.0);
                 write(grads_v, from, of_keys, grad_v, stride, 1.0);
             }

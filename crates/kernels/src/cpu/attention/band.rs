@@ -7,7 +7,7 @@ use super::product::TILE;
 use super::simd::{lanes, load, store};
 
 /// Query `i` of a block of queries sees the keys `first(i)..visible(i)` of a block of keys, as far
-/// as it has them. Both ends rise with `i`.
+/// as the block has them. Both ends rise with `i`.
 #[derive(Clone, Copy)]
 pub(crate) struct Band {
     /// The key at which query 0 stands; negative where it lies before the block.
@@ -18,12 +18,12 @@ pub(crate) struct Band {
     after: isize,
     /// Keys that the text has from this block on.
     end: isize,
-    /// Where queries stand at the latest: causal ones no later than the last key.
+    /// The last key that queries stand at: causal ones stand no later than the text's last key.
     last: isize,
 }
 
 impl Band {
-    /// Of the queries from `query` on and the keys from `key` on of a text with `keys` keys.
+    /// For the queries from `query` on and the keys from `key` on of a text with `keys` keys.
     pub fn new(dims: &Dims, query: usize, key: usize, keys: usize) -> Self {
         let end = keys as isize - key as isize;
         Self {
@@ -41,7 +41,7 @@ impl Band {
         (query as isize + self.own).min(self.last)
     }
 
-    /// The first key that a query sees; no key of the text where it sees none.
+    /// The first key that a query sees; a number beyond the text's keys if it sees none.
     #[inline(always)]
     pub fn first(&self, query: usize) -> usize {
         (self.at(query) - self.before).max(0) as usize
@@ -59,7 +59,7 @@ impl Band {
         (key as isize - self.own - self.after).max(0) as usize
     }
 
-    /// The keys before this one are seen by no query from the returned one on.
+    /// The first query from which on no query sees any of the first `keys` keys.
     #[inline(always)]
     pub fn last_query(&self, keys: usize) -> usize {
         if keys as isize > self.last - self.before {
@@ -69,9 +69,9 @@ impl Band {
     }
 }
 
-/// Prepares a row of scores of which those of the keys `first..visible` are seen: sets the rest of
-/// their first and last vector to `hidden`, and to zero what lies around and is read by tiles whose
-/// other rows see more. Returns the range of whole vectors that holds the seen ones.
+/// Prepares a row of scores in which the keys `first..visible` are seen. Sets the rest of their
+/// first and last vectors to `hidden`. Sets the scores around them to zero as far as tiles read
+/// them whose other rows see more. Returns the range of whole vectors that holds the seen keys.
 #[inline(always)]
 pub(crate) fn hide<S: Simd>(
     simd: S,

@@ -11,10 +11,10 @@ use super::view::Columns;
 use super::{Dims, for_each, scratch};
 use crate::cpu::exp::exp_one;
 
-/// Positions of a piece: of a long text there are enough for all threads.
+/// Positions in a piece; a long text has enough pieces for all threads.
 const PIECE: usize = 256;
 
-/// Heads of queries that meet a key or value while it is in registers.
+/// Heads of queries that use a key or value while it is in registers.
 const HEADS: usize = 4;
 
 /// Keys and values of earlier tokens and of the new one.
@@ -24,14 +24,14 @@ pub struct Cache<'a> {
     pub keys: &'a [f32],
     /// `[batch, kv_heads, capacity, head_dim]`.
     pub values: &'a [f32],
-    /// Tokens for which there is room.
+    /// The number of tokens that there is room for.
     pub capacity: usize,
-    /// For each sequence, the tokens that are seen: a window is part of this.
+    /// For each sequence, the tokens that are seen, after any window.
     pub seen: &'a [Range<usize>],
 }
 
-/// Output `[batch, heads * head_dim]` of the new token of each sequence, whose queries are `q` of
-/// the same shape. A sequence without tokens has zeros.
+/// Writes the output of each sequence's new token, `[batch, heads * head_dim]`; `q` holds their
+/// queries, in the same shape. A sequence without tokens gets zeros.
 ///
 /// # Panics
 ///
@@ -51,7 +51,7 @@ pub(super) fn decode_on(arch: Arch, dims: Dims, q: Columns, cache: Cache, out: &
     );
     assert!(
         cache.seen.iter().all(|seen| seen.end <= cache.capacity),
-        "a cache over-full"
+        "more tokens than the cache has room for"
     );
     assert_eq!(
         out.len(),
@@ -102,7 +102,7 @@ pub(super) fn decode_on(arch: Arch, dims: Dims, q: Columns, cache: Cache, out: &
     }
 }
 
-/// Sums up the parts of a head.
+/// Combines the parts of a head.
 fn combine<'a>(parts: impl Iterator<Item = &'a [f32]> + Clone, out: &mut [f32]) {
     let width = out.len();
     let largest = parts
@@ -120,7 +120,7 @@ fn combine<'a>(parts: impl Iterator<Item = &'a [f32]> + Clone, out: &mut [f32]) 
     out.iter_mut().for_each(|out| *out /= sum);
 }
 
-/// Some positions of a head of keys of one sequence.
+/// Some positions of one head of keys in one sequence.
 struct Piece {
     sequence: usize,
     kv_head: usize,

@@ -59,7 +59,7 @@ pub(super) fn forward_on(arch: Arch, input: &Input, out: &mut [f32], lse: Option
     for_each(tasks.collect(), input.multiplications(), run);
 }
 
-/// Queries of a task where there are fewer than so many texts and heads.
+/// Queries in a task, if splitting by texts and heads gives fewer than [`MANY`] tasks.
 const PIECE: usize = 8 * QUERIES;
 const MANY: usize = 32;
 
@@ -120,14 +120,14 @@ impl Task<'_> {
         });
     }
 
-    /// The first key of the panel that a query's window begins in, or of the last one.
+    /// The first key of the panel that a query's window begins in, or of the last panel.
     fn first_key<S: Simd>(&self, query: usize) -> usize {
         let first = Band::new(&self.input.dims, query, 0, self.span.keys).first(0);
         let first = first.min(self.span.keys - 1);
         first - first % panel::<S>()
     }
 
-    /// The keys from here on are seen by none of the queries before `until`.
+    /// The key after the last that any query before `until` sees.
     fn visible(&self, until: usize) -> usize {
         self.span.keys.min(until + self.input.dims.after())
     }
@@ -247,7 +247,7 @@ impl Task<'_> {
     }
 }
 
-/// Some queries of a head, the first and how many, and the distance of their rows.
+/// Some queries of a head: the first, how many, and the distance between their rows.
 #[derive(Clone, Copy)]
 struct Block {
     first: usize,

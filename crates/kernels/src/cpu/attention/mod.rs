@@ -1,11 +1,11 @@
 //! Attention of many texts at once, forward and backward, which never stores the scores.
 //!
-//! After FlashAttention (Dao et al., 2022, arXiv:2205.14135; the loops of FlashAttention-2,
-//! arXiv:2307.08691): blocks of queries meet blocks of keys while both lie in the caches; the
-//! softmax is kept up to date by its running maximum and sum; the backward pass makes the weights
-//! again from the log-sum-exp. A task is the heads of one text that share keys, or
-//! one of them where that gives too few tasks, and writes elements that no other does, so results
-//! do not depend on the number of threads.
+//! It follows FlashAttention (Dao et al., 2022, arXiv:2205.14135; the loops of FlashAttention-2,
+//! arXiv:2307.08691). Blocks of queries are multiplied with blocks of keys while both are in the
+//! caches. The softmax is updated by its running maximum and sum, and the backward pass computes
+//! the weights again from the log-sum-exp. A task is the heads of one text that share keys, or one
+//! of these heads where that gives too few tasks. Every element is written by a single task, so
+//! results do not depend on the number of threads.
 
 mod backward;
 mod band;
@@ -31,20 +31,20 @@ use rayon::prelude::*;
 
 use crate::cpu::random::Dropout;
 
-/// Queries and keys of a block, as measured: its scores take 48 KiB. Whole numbers of vectors, and
-/// the keys of panels, whatever the processor.
+/// Queries and keys in a block, chosen by measurement: its scores take 48 KiB. Both are whole
+/// numbers of vectors on every processor, and the keys also of panels.
 const QUERIES: usize = 96;
 const KEYS: usize = 128;
 const _: () = assert!(QUERIES.is_multiple_of(16) && KEYS.is_multiple_of(64));
 
-/// Tasks that no more threads than usual share evenly. No number of threads may decide here: sums
-/// would depend on it.
+/// The fewest tasks that a usual number of threads shares evenly. The actual number of threads must
+/// not decide this, or sums would depend on it.
 const FEW: usize = 8;
 
-/// Multiplications below which waking threads costs more than they bring.
+/// The number of multiplications below which waking threads costs more than it gains.
 const SERIAL: usize = 1 << 17;
 
-/// More keys than any text has, of which sums do not overflow.
+/// More keys than any text has, yet few enough that sums do not overflow.
 const UNBOUNDED: usize = usize::MAX / 8;
 
 /// Calls `run` for every task, on all threads if there is enough to do.
@@ -56,17 +56,17 @@ fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Se
     }
 }
 
-/// One text in the flattened tokens. Query `i` of it stands at its key `min(i, keys - 1)` and sees
-/// that one and those before it. Where attention is not causal it stands at `i` and sees all keys. A
-/// window leaves those of them that are less than so many away; padding may be too far from all of
-/// them, and gets zeros here.
+/// One text in the flattened tokens. In causal attention, its query `i` stands at key
+/// `min(i, keys - 1)` and sees that key and those before it. Otherwise query `i` stands at `i` and
+/// sees all keys. A window leaves only the keys that are closer than the window. Padding may be too
+/// far from every key; the functions of this module then give it zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Its first token.
     pub start: usize,
-    /// Its tokens that are queries, padding on the right included.
+    /// The number of its tokens that are queries, padding on the right included.
     pub queries: usize,
-    /// Its tokens that are keys, at most `queries`; the others are padding.
+    /// The number of its tokens that are keys, at most `queries`; the rest is padding.
     pub keys: usize,
 }
 
@@ -83,9 +83,9 @@ pub struct Dims {
     pub scale: f32,
     /// Whether a query sees no later keys.
     pub causal: bool,
-    /// How far away, less one, are the keys that a query sees: 1 for its own alone.
+    /// A query sees keys at a distance of less than this; with 1, only its own.
     pub window: Option<usize>,
-    /// What bounds the scores `s`: `softcap * tanh(s / softcap)`.
+    /// Bounds the scores `s`: `softcap * tanh(s / softcap)`.
     pub softcap: Option<f32>,
 }
 
@@ -100,7 +100,7 @@ impl Dims {
         self.kv_heads * self.head_dim
     }
 
-    /// Columns of a head.
+    /// The first column of a head, and its width.
     fn head(&self, head: usize) -> (usize, usize) {
         (head * self.head_dim, self.head_dim)
     }
@@ -133,14 +133,15 @@ impl Dims {
     }
 }
 
-/// What attention works on.
+/// The inputs of attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// Shapes.
     pub dims: Dims,
     /// Number of tokens.
     pub tokens: usize,
-    /// The texts, in the order of their tokens. Tokens in none have zeros as output and gradient.
+    /// The texts, in the order of their tokens. A token in no text gets zeros as output and
+    /// gradient.
     pub spans: &'a [Span],
     /// Queries, `[tokens, heads * head_dim]`.
     pub q: Columns<'a>,
@@ -183,8 +184,8 @@ impl Input<'_> {
         );
     }
 
-    /// Whether a task is a head of queries, rather than all of those that share keys: where there
-    /// are too few of the latter for the threads to share evenly.
+    /// Whether a task is one head of queries rather than all heads that share keys, because there
+    /// would be too few tasks for threads to share evenly.
     fn splits_groups(&self) -> bool {
         let spans = self.spans.iter().filter(|span| span.keys > 0);
         self.dims.group() > 1 && spans.count() * self.dims.kv_heads < FEW
@@ -205,7 +206,7 @@ impl Input<'_> {
             .collect()
     }
 
-    /// Multiplications of one of the products, with no regard to causality.
+    /// The multiplications of one of the products, ignoring causality.
     fn multiplications(&self) -> usize {
         let seen = self.dims.before() + self.dims.after() + 1;
         let scores = self

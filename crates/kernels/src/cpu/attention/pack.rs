@@ -7,8 +7,8 @@ use super::view::Columns;
 use crate::cpu::buffer::vectorised;
 
 vectorised! {
-    /// The rows `(first, count)` of one head, its columns `(start, width)`, one after the other,
-    /// `stride` apart.
+    /// Copies the rows `(first, count)` of one head, which has the columns `(start, width)`, to
+    /// rows `stride` apart.
     pub(crate) fn rows<'a>(
         from: Columns<'a>,
         rows: (usize, usize),
@@ -47,8 +47,9 @@ pub(crate) fn transposed_len<S: Simd>(rows: usize, width: usize) -> usize {
     rows.next_multiple_of(panel::<S>()) * width
 }
 
-/// Rows `first..first + rows` of one head as columns, in panels of [`panel`] columns one after the
-/// other: `to[p][k][j]` is element `k` of row `p * panel + j`. Columns after the last are zero.
+/// Writes the rows `first..first + rows` of one head as columns, in panels of [`panel`] columns one
+/// after the other: `to[p][k][j]` is element `k` of row `p * panel + j`. Columns after the last are
+/// zero.
 pub(crate) fn transposed<S: Simd>(
     _: S,
     from: Columns,
@@ -105,7 +106,7 @@ fn four_columns(from: [&[f32]; 4], to: &mut [f32], stride: usize) {
     }
 }
 
-/// Compilers make sixteen single moves of the plain form.
+/// Compilers turn the plain form into sixteen single moves.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn transpose(block: [[f32; 4]; 4]) -> [[f32; 4]; 4] {

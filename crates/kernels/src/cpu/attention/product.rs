@@ -1,5 +1,4 @@
-//! Products of blocks that lie in the caches, and what of them the band of keys that queries see
-//! leaves to be done.
+//! Products of blocks in the caches, as far as the band of keys that queries see needs them.
 
 use std::ops::Range;
 
@@ -10,8 +9,7 @@ use super::band::Band;
 /// Rows of a register tile.
 pub(crate) const TILE: usize = 6;
 
-/// Which part of a product is needed; what is left out is not touched in `c` and counted as zero in
-/// `a`.
+/// Which part of a product is needed. The rest is not written in `c`, and counts as zero in `a`.
 #[derive(Clone, Copy)]
 pub(crate) enum Needed {
     /// Rows are queries, columns keys.
@@ -22,7 +20,7 @@ pub(crate) enum Needed {
     OverQueries(Band),
 }
 
-/// Columns of a panel: what a register tile holds besides its operands.
+/// Columns of a panel: as many as a register tile holds besides its operands.
 pub(crate) const fn panel<S: Simd>() -> usize {
     vectors::<S>() * S::F32_LANES
 }
@@ -41,28 +39,28 @@ pub(crate) struct Product<'a> {
     pub depth: usize,
     /// Elements `a(r, k)` at `r * a_row + k * a_depth`.
     pub a: &'a [f32],
-    /// Distance of the rows of `a`.
+    /// Distance between the rows of `a`.
     pub a_row: usize,
-    /// Distance of the terms of `a`.
+    /// Distance between the terms of `a`.
     pub a_depth: usize,
     /// Panels of [`panel`] columns, in each the rows `b[k]`.
     pub b: &'a [f32],
-    /// Distance of the terms of `b`.
+    /// Distance between the terms of `b`.
     pub b_depth: usize,
-    /// Distance of the panels of `b`.
+    /// Distance between the panels of `b`.
     pub b_panel: usize,
     /// Result, rows of consecutive columns.
     pub c: &'a mut [f32],
-    /// Distance of the rows of `c`.
+    /// Distance between the rows of `c`.
     pub c_row: usize,
-    /// Whether `c` is added to, or written.
+    /// Whether the product is added to `c` or replaces it.
     pub accumulate: bool,
-    /// What may be left out.
+    /// The part that is needed.
     pub needed: Needed,
 }
 
 impl Product<'_> {
-    /// The columns of the tile of these rows, and the range of its sums.
+    /// The columns that the tile of these rows needs, and the terms of its sums.
     #[inline(always)]
     fn needed(&self, start: usize, end: usize) -> (Range<usize>, Range<usize>) {
         match self.needed {
@@ -147,7 +145,7 @@ impl WithSimd for Product<'_> {
     }
 }
 
-/// A piece of `c` that lies in registers while its sums are made.
+/// A piece of `c` that is in registers while its sums are made.
 struct Tile {
     depth: usize,
     a: *const f32,
@@ -177,7 +175,7 @@ impl Tile {
 
     /// # Safety
     ///
-    /// The pointers must be good for `R` rows, `V` vectors and `depth` terms at their distances.
+    /// The pointers must be valid for `R` rows, `V` vectors and `depth` terms at their distances.
     #[inline(always)]
     unsafe fn run<S: Simd, const R: usize, const V: usize>(self, simd: S) {
         let lanes = S::F32_LANES;
@@ -195,7 +193,7 @@ impl Tile {
                         *sum = simd.mul_add_e_f32s(factor, term, *sum);
                     }
                 }
-                // The last step may leave the slice: wrapping, and never read.
+                // Wrapping, because the last step may leave the slice; it is not read then.
                 a = a.wrapping_add(self.a_depth);
                 b = b.wrapping_add(self.b_depth);
             }

@@ -9,7 +9,7 @@ thread_local! {
     static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `body` with buffers of the given lengths. What is in them is left from earlier calls.
+/// Calls `body` with buffers of the given lengths. Their contents are left over from earlier calls.
 ///
 /// # Panics
 ///
@@ -22,7 +22,7 @@ pub(crate) fn with<const N: usize, R>(
     let total = LINE + lengths.iter().sum::<usize>();
     BUFFER.with_borrow_mut(|buffer| {
         if buffer.len() < total {
-            // Not `resize`: nothing is worth a copy.
+            // Not `resize`, which would copy contents that nobody needs.
             *buffer = vec![0.0; total];
         }
         let skip = buffer.as_ptr().align_offset(LINE * size_of::<f32>());

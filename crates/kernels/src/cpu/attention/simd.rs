@@ -10,7 +10,7 @@ use pulp::Simd;
 #[inline(always)]
 pub(crate) fn load<S: Simd>(_: S, from: &[f32]) -> S::f32s {
     assert!(from.len() >= S::F32_LANES);
-    // SAFETY: the slice holds a vector's elements, of which any bit pattern is one.
+    // SAFETY: the slice holds a vector's elements, and any bit pattern is a valid element.
     unsafe { from.as_ptr().cast::<S::f32s>().read_unaligned() }
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn store<S: Simd>(_: S, to: &mut [f32], value: S::f32s) {
     unsafe { to.as_mut_ptr().cast::<S::f32s>().write_unaligned(value) }
 }
 
-/// 0, 1, 2, ... in the lanes, of which there are no more than 16 anywhere.
+/// 0, 1, 2, ... in the lanes; no processor has more than 16.
 #[inline(always)]
 pub(crate) fn lanes<S: Simd>(simd: S) -> S::u32s {
     simd.partial_load_u32s(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])

@@ -1,4 +1,4 @@
-//! Scores brought between two bounds: `cap · tanh(score / cap)`.
+//! Scores kept between two bounds: `cap · tanh(score / cap)`.
 
 use pulp::Simd;
 
@@ -44,7 +44,7 @@ pub(crate) fn cap_row<S: Simd>(simd: S, softcap: Option<f32>, row: &mut [f32]) {
     }
 }
 
-/// By how much a capped score changes with the score: 1 without a cap, 0 for negative infinity.
+/// The slope of a capped score: 1 without a cap, 0 for negative infinity.
 #[inline(always)]
 pub(crate) fn slope<S: Simd>(simd: S, softcap: Option<f32>, capped: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);

@@ -1,4 +1,4 @@
-//! Against plain loops in f64, whose gradients are compared with differences once.
+//! Compares with plain loops in f64, whose own gradients one test compares with differences.
 
 mod case;
 
@@ -48,7 +48,7 @@ fn agrees_on_many_blocks() {
         (500, 3 * QUERIES + 5, KEYS + 1),
     ];
     Case::new(2, 1, 64, &spans).check();
-    // More than a task has of the queries, with and without a window.
+    // More queries than a task has, with and without a window.
     let mut long = Case::new(1, 1, 20, &[(1, 9 * QUERIES, 9 * QUERIES - 3)]);
     long.check();
     long.dims.window = Some(150);
@@ -123,7 +123,7 @@ fn large_scores_do_not_overflow() {
     );
 }
 
-/// The same with one thread and with three.
+/// Asserts that one thread and three give the same.
 fn assert_same_by_threads<T: PartialEq + std::fmt::Debug + Send>(run: impl Fn() -> T + Sync) {
     let [one, three] = [1, 3].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);

@@ -1,4 +1,4 @@
-//! Matrices as columns of a buffer: queries, keys and values of one fused projection.
+//! Matrices as columns of a buffer, such as queries, keys and values of one fused projection.
 
 use std::marker::PhantomData;
 
@@ -20,7 +20,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// `width` elements of row `token`, from the column `start` of these on.
+    /// `width` elements of row `token`, from column `start` of these columns on.
     #[inline(always)]
     pub(crate) fn row(&self, token: usize, start: usize, width: usize) -> &'a [f32] {
         &self.data[token * self.stride + self.offset + start..][..width]
@@ -50,8 +50,8 @@ pub struct ColumnsMut<'a> {
     owner: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it stands for a `&mut [f32]` without the other columns; threads write through `row`,
-// whose callers see to it that no two hold the same elements.
+// SAFETY: it stands for a `&mut [f32]` without the other columns. Threads write through `row`,
+// whose callers make sure that no two hold the same elements.
 unsafe impl Send for ColumnsMut<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for ColumnsMut<'_> {}
@@ -83,7 +83,7 @@ impl<'a> ColumnsMut<'a> {
         })
     }
 
-    /// `width` elements of row `token`, from the column `start` of these on.
+    /// `width` elements of row `token`, from column `start` of these columns on.
     ///
     /// # Safety
     ///
@@ -93,7 +93,7 @@ impl<'a> ColumnsMut<'a> {
     pub(crate) unsafe fn row(&self, token: usize, start: usize, width: usize) -> &mut [f32] {
         assert!(token < self.rows && start + width <= self.width);
         let at = token * self.stride + self.offset + start;
-        // SAFETY: within the slice this was made of, by the line above, and exclusive.
+        // SAFETY: the assertion keeps it within the slice, and the caller makes it exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(at), width) }
     }
 

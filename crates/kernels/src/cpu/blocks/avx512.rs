@@ -1,11 +1,12 @@
-//! Blocks unpacked in registers, with AVX-512; each value has the bits that [`super::values`] gives it.
+//! Unpacks blocks in registers, with AVX-512; every value has the same bits as in
+//! [`super::values`].
 
 use std::arch::x86_64::*;
 
 use super::BlockType;
 use super::types_avx512::*;
 
-/// Whether the processor has what all of this needs.
+/// Whether the processor has the features that this module needs.
 pub(in crate::cpu) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -13,13 +14,13 @@ pub(in crate::cpu) fn is_available() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
-/// A line of values as they lie in memory.
+/// A line of values, as it lies in memory.
 pub(in crate::cpu) trait Line {
-    /// Calls `visit` with the place of 32 values, masks of those there are, and the values, zero
-    /// beyond them, for all from `from`, a multiple of 32, to before `to`.
+    /// Calls `visit` for each 32 values from `from`, a multiple of 32, to before `to`: with their
+    /// place, masks of those that exist, and the values, which are zero beyond them.
     ///
     /// # Safety
-    /// The processor has what [`is_available`] asks for, and the line lies in memory.
+    /// The processor must have the features of [`is_available`], and `line` must point to the line.
     unsafe fn visit(
         line: *const u8,
         from: usize,
@@ -32,7 +33,7 @@ pub(in crate::cpu) trait Line {
 pub(super) trait Blocks {
     /// The values and bytes of a block.
     const OF: BlockType;
-    /// What all groups of a block share.
+    /// What all groups of a block share, such as scales.
     type Head: Copy;
 
     /// # Safety
@@ -77,7 +78,7 @@ impl<T: Blocks> Line for T {
     }
 }
 
-/// Values that are each for themselves.
+/// A line of single values, without blocks.
 macro_rules! plain_line {
     ($name:ident, $bytes:literal, |$from:ident| $load:expr, |$some:ident, $mask:ident| $load_some:expr) => {
         pub(in crate::cpu) struct $name;
@@ -94,7 +95,7 @@ macro_rules! plain_line {
                 let at = |place: usize| line.wrapping_add(place * $bytes);
                 let mut place = from;
                 while place + 32 <= to {
-                    // SAFETY: they are in the line.
+                    // SAFETY: the values are in the line.
                     let load = |$from: *const u8| unsafe { $load };
                     let values = [load(at(place)), load(at(place + 16))];
                     visit(place, [u16::MAX; 2], values);
@@ -139,17 +140,17 @@ plain_line!(
     |from, mask| widened(_mm256_maskz_loadu_epi16(mask, from.cast()))
 );
 
-/// What is done with lines of any type.
+/// Work on lines of any type.
 pub(in crate::cpu) trait Work {
-    /// What comes of it.
+    /// The result.
     type Output;
 
     /// # Safety
-    /// As for [`Line::visit`], and what the work asks for.
+    /// As for [`Line::visit`], and what the work itself requires.
     unsafe fn run<L: Line>(self) -> Self::Output;
 }
 
-/// Does it for lines of a type.
+/// Runs the work on lines of a type.
 ///
 /// # Safety
 /// As for [`Work::run`].
@@ -196,7 +197,7 @@ impl Work for Unpack {
             to,
             out,
         } = self;
-        // SAFETY: the caller's promise; masks keep to the values there are.
+        // SAFETY: the caller's promise; masks keep to the values that exist.
         unsafe {
             L::visit(line, from, to, |place, masks, values| {
                 for half in 0..2 {
@@ -212,7 +213,7 @@ impl Work for Unpack {
 /// whole groups of 32.
 ///
 /// # Safety
-/// As for [`Line::visit`]; `out` has room for them.
+/// As for [`Line::visit`]; `out` must have room for the values.
 pub(in crate::cpu) unsafe fn unpack(
     of: BlockType,
     line: *const u8,

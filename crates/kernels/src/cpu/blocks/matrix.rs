@@ -7,8 +7,9 @@ use bytemuck::Pod;
 use super::BlockType;
 use crate::cpu::Matrix;
 
-/// A matrix whose lines are whole blocks, one after the other as in a file. As it is made a line is a
-/// row, `[d_out, d_in]` of a linear layer; transposed, `[d_in, d_out]`, it is a column.
+/// A matrix whose lines are whole blocks, one after the other as in a file. In a new matrix a line
+/// is a row (`[d_out, d_in]` of a linear layer); in the transposed one, `[d_in, d_out]`, it is a
+/// column.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockMatrix<'a> {
     of: BlockType,
@@ -20,14 +21,15 @@ pub struct BlockMatrix<'a> {
 }
 
 impl<'a> BlockMatrix<'a> {
-    /// `[rows, cols]`.
+    /// A matrix `[rows, cols]` over these bytes.
     ///
     /// # Panics
-    /// If a row is no whole number of blocks, or the bytes are not those of so many.
+    /// If a row is not a whole number of blocks, or if there are more or fewer bytes than those of
+    /// all rows.
     pub fn new(of: BlockType, bytes: &'a [u8], rows: usize, cols: usize) -> Self {
         assert!(
             cols.is_multiple_of(of.values()),
-            "rows of {cols} values are no blocks of {} in {}",
+            "rows of {cols} values are not whole blocks of {} in {}",
             of.values(),
             of.name(),
         );
@@ -48,8 +50,8 @@ impl<'a> BlockMatrix<'a> {
         }
     }
 
-    /// The same, whose products of many rows round both sides to bf16 where the processor has
-    /// AVX512-BF16, as those of a weight kept in bf16. Otherwise nothing is rounded.
+    /// Sets whether products of many rows round both sides to bf16, as with a weight kept in bf16.
+    /// They do so only where the processor has AVX512-BF16.
     pub fn in_bf16(self, rounds: bool) -> Self {
         Self { rounds, ..self }
     }
@@ -59,7 +61,7 @@ impl<'a> BlockMatrix<'a> {
         self.rounds
     }
 
-    /// How the values are kept.
+    /// The type of its blocks.
     pub fn block_type(&self) -> BlockType {
         self.of
     }
@@ -99,9 +101,12 @@ impl<'a> BlockMatrix<'a> {
     /// Some of the rows.
     ///
     /// # Panics
-    /// If there are not so many, or blocks do not lie along the rows.
+    /// If there are no such rows, or blocks do not lie along the rows.
     pub fn some_rows(self, rows: Range<usize>) -> Self {
-        assert!(self.has_contiguous_rows(), "a block is cut by its columns");
+        assert!(
+            self.has_contiguous_rows(),
+            "rows of a transposed matrix cut its blocks"
+        );
         let bytes = self.line_bytes();
         Self {
             bytes: &self.bytes[rows.start * bytes..rows.end * bytes],
@@ -110,10 +115,10 @@ impl<'a> BlockMatrix<'a> {
         }
     }
 
-    /// The values of a row, or, of a transposed matrix, of a column.
+    /// Writes the values of a row, or of a column if the matrix is transposed.
     ///
     /// # Panics
-    /// If there is none of this number, or `out` is not as long.
+    /// If there is no such line, or if `out` has another length.
     pub fn line(&self, line: usize, out: &mut [f32]) {
         assert!(line < self.lines, "there are {} lines", self.lines);
         self.of.dequantize(self.bytes_of(line), out);
@@ -128,7 +133,7 @@ impl<'a> BlockMatrix<'a> {
     /// One value.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such value.
     pub fn at(&self, row: usize, col: usize) -> f32 {
         let (line, place) = if self.is_transposed {
             (col, row)
@@ -144,8 +149,8 @@ impl<'a> BlockMatrix<'a> {
         block[place % values]
     }
 
-    /// The same as a matrix of numbers, if its bytes are aligned as those are and in this machine's
-    /// byte order; for types without blocks.
+    /// The same matrix as plain numbers, for types without blocks; `None` if its bytes are not
+    /// aligned or not in this machine's byte order.
     pub(crate) fn dense<T: Pod>(&self) -> Option<Matrix<'a, T>> {
         let is_plain = self.of.values() == 1 && self.of.bytes() == size_of::<T>();
         if !is_plain || cfg!(target_endian = "big") {

@@ -1,4 +1,5 @@
-//! Weights as blocks of a GGUF file: a few values that share a scale, in a few bits each.
+//! Weights as blocks of a GGUF file: each block holds a few values that share a scale, in a few
+//! bits each.
 
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod avx512;
@@ -15,7 +16,7 @@ pub use matrix::BlockMatrix;
 /// How the values of a block are kept. A type without blocks has blocks of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(non_camel_case_types, reason = "ggml's names")]
-#[allow(missing_docs, reason = "ggml's names say all there is")]
+#[allow(missing_docs, reason = "ggml's names say it all")]
 pub enum BlockType {
     F32,
     F16,
@@ -56,7 +57,7 @@ impl BlockType {
         Self::MXFP4,
     ];
 
-    /// The type that ggml has this name for.
+    /// The type that has this name in ggml; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|of| of.name() == name)
     }
@@ -83,7 +84,7 @@ impl BlockType {
         }
     }
 
-    /// The values of a block.
+    /// The number of values in a block.
     pub const fn values(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
@@ -93,7 +94,7 @@ impl BlockType {
         }
     }
 
-    /// The bytes of a block.
+    /// The number of bytes in a block.
     pub const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -113,10 +114,10 @@ impl BlockType {
         }
     }
 
-    /// The values of whole blocks, as the PyPI package `gguf` has them.
+    /// Writes the values of whole blocks, the same as those of the PyPI package `gguf`.
     ///
     /// # Panics
-    /// If `bytes` are no whole blocks, or `out` has not as many values as they.
+    /// If `bytes` are not whole blocks, or if `out` does not have as many values as the blocks.
     pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
         let blocks = bytes.len() / self.bytes();
         assert!(
@@ -128,7 +129,7 @@ impl BlockType {
         );
         #[cfg(target_arch = "x86_64")]
         if avx512::is_available() {
-            // SAFETY: the features were asked for, and the lengths.
+            // SAFETY: the features and the lengths were checked.
             unsafe { avx512::unpack(self, bytes.as_ptr(), 0, out.len(), out.as_mut_ptr()) };
             return;
         }
@@ -144,7 +145,7 @@ impl BlockType {
         }
     }
 
-    /// What makes values of one block.
+    /// The function that unpacks one block.
     fn unpack(self) -> fn(&[u8], &mut [f32]) {
         match self {
             Self::F32 => values::f32,

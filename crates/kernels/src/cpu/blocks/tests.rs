@@ -1,6 +1,6 @@
 use super::*;
 
-/// Bytes that a seed decides.
+/// Random bytes from a seed.
 pub(crate) fn bytes(count: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -12,7 +12,7 @@ pub(crate) fn bytes(count: usize, seed: u64) -> Vec<u8> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Blocks of any codes whose scales are numbers around 1/16.
+/// Blocks of random codes whose scales are around 1/16.
 pub(crate) fn random_blocks(of: BlockType, blocks: usize, seed: u64) -> Vec<u8> {
     let mut out = bytes(blocks * of.bytes(), seed);
     for (number, block) in out.chunks_exact_mut(of.bytes()).enumerate() {
@@ -69,8 +69,8 @@ fn too_few_bytes() {
     BlockMatrix::new(BlockType::Q4_0, &[0; 17], 1, 32);
 }
 
-/// Whatever the processor has, the bits are the same: those that the fixture of the PyPI package's
-/// blocks is compared with.
+/// The bits are the same on every processor. They are the ones that another test compares with a
+/// fixture from the PyPI package.
 #[test]
 fn all_bodies_give_the_same_bits() {
     for of in BlockType::ALL {

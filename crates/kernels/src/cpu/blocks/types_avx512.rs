@@ -1,7 +1,8 @@
-//! What a block of each type holds, in registers.
+//! The values of a block of each type, in registers.
 //!
-//! A value of 4 bits is looked up in a table of the 16 that its block may have, in one register; that of
-//! a fifth bit in a second one. All sums and products are those of [`super::values`], in their order.
+//! A value of 4 bits is looked up in a table of the 16 values that its block can have, which is one
+//! register; a fifth bit selects a second register. All sums and products are those of
+//! [`super::values`], in their order.
 
 #![expect(non_camel_case_types, reason = "ggml's names")]
 
@@ -34,7 +35,7 @@ unsafe fn lanes(at: *const u8) -> __m512i {
     _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(at.cast()) })
 }
 
-/// 16 whole numbers from `first` on.
+/// The 16 numbers `first`, `first + 1`, ….
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn count(first: f32) -> __m512 {
@@ -59,7 +60,7 @@ fn pick(numbers: __m512, lane: usize) -> __m512 {
     _mm512_permutexvar_ps(_mm512_set1_epi32(lane as i32), numbers)
 }
 
-/// What the lowest 4 bits of each lane stand for.
+/// The values that the lowest 4 bits of each lane stand for.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn look_up(codes: __m512i, table: __m512) -> __m512 {
@@ -80,7 +81,7 @@ fn shifted(codes: __m512i, bits: usize) -> __m512i {
     _mm512_srl_epi32(codes, _mm_cvtsi32_si128(bits as i32))
 }
 
-/// The lanes of 16 bytes that have a bit.
+/// The lanes of 16 bytes that have this bit set.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn with_bit(at: *const u8, bit: usize) -> u16 {
@@ -89,7 +90,7 @@ unsafe fn with_bit(at: *const u8, bit: usize) -> u16 {
     _mm_test_epi8_mask(bytes, _mm_set1_epi8((1u8 << bit) as i8))
 }
 
-/// A type by what its blocks share and what is made of 32 values.
+/// Defines a type by what a block's groups share and how 32 values are made.
 macro_rules! blocks {
     ($($name:ident: $head:ty, |$block:ident| $make:expr, |$head_name:ident, $group:ident| $values:expr;)*) => {$(
         pub(in crate::cpu) struct $name;
@@ -101,7 +102,7 @@ macro_rules! blocks {
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
             unsafe fn head($block: *const u8) -> $head {
-                // SAFETY: all that is read is inside of the block.
+                // SAFETY: everything that is read is inside the block.
                 unsafe { $make }
             }
 
@@ -109,7 +110,7 @@ macro_rules! blocks {
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
             unsafe fn group($block: *const u8, $head_name: $head, $group: usize) -> [__m512; 2] {
                 let _ = $group;
-                // SAFETY: all that is read is inside of the block.
+                // SAFETY: everything that is read is inside the block.
                 unsafe { $values }
             }
         }
@@ -234,7 +235,7 @@ blocks! {
     };
 }
 
-/// 32 values of 16 bytes: those of the lower bits first.
+/// The 32 values of 16 bytes: first those of the lower bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn nibbles(codes: *const u8, table: __m512) -> [__m512; 2] {
@@ -244,7 +245,7 @@ unsafe fn nibbles(codes: *const u8, table: __m512) -> [__m512; 2] {
     [look_up(codes, table), look_up(high, table)]
 }
 
-/// The same with a fifth bit each.
+/// The same with a fifth bit for each value.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn nibbles_and_bits(codes: *const u8, fifth: u32, tables: [__m512; 2]) -> [__m512; 2] {
@@ -257,7 +258,7 @@ unsafe fn nibbles_and_bits(codes: *const u8, fifth: u32, tables: [__m512; 2]) ->
     ]
 }
 
-/// 2 bits of each of 32 values: 4 groups are in 32 bytes, the lowest bits first.
+/// 2 bits of each of 32 values; 32 bytes hold 4 groups, the lowest bits first.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn two_bits(codes: *const u8, group: usize) -> [__m512i; 2] {

@@ -1,4 +1,4 @@
-//! The values of a block in float32, bit for bit as the PyPI package `gguf` has them.
+//! The values of a block in float32, bit for bit those of the PyPI package `gguf`.
 //!
 //! Each function takes the bytes of one block and the place for its values.
 
@@ -15,12 +15,12 @@ fn half(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// 4 bits of 16 bytes: the lower ones first, then the upper ones.
+/// The 4 bits of a value in 16 bytes: first all lower halves, then all upper halves.
 fn nibble(bytes: &[u8], value: usize) -> u8 {
     (bytes[value % 16] >> (4 * (value / 16))) & 15
 }
 
-/// Fills `out` with a function of the value's place.
+/// Fills `out` with a function of each value's place.
 fn fill(out: &mut [f32], value: impl Fn(usize) -> f32) {
     for (place, out) in out.iter_mut().enumerate() {
         *out = value(place);
@@ -54,7 +54,7 @@ pub(super) fn q4_1(block: &[u8], out: &mut [f32]) {
     fill(out, |at| scale * f32::from(nibble(codes, at)) + least);
 }
 
-/// The fifth bit of a value, where it belongs.
+/// The fifth bit of a value, in its place.
 fn fifth(bits: &[u8], at: usize) -> u8 {
     ((bits[at / 8] >> (at % 8)) & 1) << 4
 }
@@ -72,7 +72,7 @@ pub(super) fn q5_1(block: &[u8], out: &mut [f32]) {
     fill(out, |at| scale * f32::from(code(at)) + least);
 }
 
-/// 2 bits of 64 bytes: 128 values are in 32 bytes, the lowest bits first.
+/// The 2 bits of a value in 64 bytes: 32 bytes hold 128 values, the lowest bits first.
 fn two_bits(bytes: &[u8], at: usize) -> u8 {
     let shift = 2 * (at % 128 / 32);
     (bytes[at / 128 * 32 + at % 32] >> shift) & 3
@@ -128,7 +128,7 @@ pub(super) fn q5_k(block: &[u8], out: &mut [f32]) {
     });
 }
 
-/// `Q4_K` and `Q5_K`: 8 groups of 32 values, of which `fifth` has one more bit.
+/// `Q4_K` and `Q5_K`: 8 groups of 32 values; `fifth` gives each value one more bit.
 fn five_or_four(block: &[u8], codes: &[u8], out: &mut [f32], fifth: impl Fn(usize, usize) -> u8) {
     let (scale, least) = (half(block, 0), half(block, 2));
     for (group, out) in out.chunks_mut(32).enumerate() {

@@ -10,7 +10,7 @@ use super::matrix::{BLOCK_BYTES, LARGEST, PANEL_BYTES, Scales, Square, WideScale
 use super::rounding::SMALLEST;
 use super::{BLOCK, SQUARE};
 
-/// 6 rows of 2 vectors twice, in whole numbers and in f32, 2 vectors of B and of its scales and a
+/// 6 rows of 2 vectors, once in integers and once in f32, 2 vectors of B, 2 of its scales and a
 /// broadcast fill 29 of the 32 registers.
 pub(super) static BODY: Body = Body {
     name: "AVX512-VNNI",
@@ -18,17 +18,17 @@ pub(super) static BODY: Body = Body {
     wide_rows: 3,
     tile: run_tile,
     wide_tile: run_wide_tile,
-    // SAFETY: the processor has what it needs.
+    // SAFETY: the processor has the features that it needs.
     widen: |scales, factors, to| unsafe { widen(scales, factors, to) },
     // SAFETY: as above.
     round_again: |from, scales, to, to_scales| unsafe { round_again(from, scales, to, to_scales) },
     transpose,
 };
 
-/// Blocks ahead of the reading that memory is asked for.
+/// How many blocks ahead memory is prefetched.
 const AHEAD: usize = 2;
 
-/// Fours of rows in a block.
+/// Groups of four rows in a block.
 const GROUPS: usize = BLOCK / 4;
 
 pub(super) fn is_available() -> bool {
@@ -67,16 +67,16 @@ unsafe fn run_wide_tile(tile: &Tile) {
 }
 
 impl Part {
-    /// Which of 16 columns there are.
+    /// A mask of those of 16 columns that exist.
     fn mask(&self, vector: usize) -> __mmask16 {
         let columns = self.columns.saturating_sub(16 * vector).min(16);
         ((1u32 << columns) - 1) as __mmask16
     }
 
-    /// Adds the sums of 16 columns to what they are added to.
+    /// Writes the sums of 16 columns, added to the base if there is one.
     ///
     /// # Safety
-    /// The processor has AVX-512; the part is there, and has such a row.
+    /// The processor must have AVX-512; the part must be valid and have such a row.
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn finish_vector(&self, row: usize, vector: usize, mut sums: __m512) {
@@ -93,18 +93,18 @@ impl Part {
     }
 }
 
-/// Where a vector of a square lies, for fours of rows from its first on.
+/// Where a vector of a square lies, for a group of four rows, counted from the square's first.
 fn vector_at(group: usize, vector: usize) -> usize {
     let inside = group % GROUPS * 128 + vector % 2 * 64;
     group / GROUPS * BLOCK_BYTES + vector / 2 * PANEL_BYTES + inside
 }
 
 /// # Safety
-/// As [`Body::tile`] says, for so many rows and vectors of 16 columns.
+/// As [`Body::tile`] says, for `ROWS` rows and `VECTORS` vectors of 16 columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     let (right, output) = (&tile.right, &tile.output);
-    // SAFETY: what the tile points to is there.
+    // SAFETY: everything that the tile points to is valid.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
         let (mut codes, mut notes) = (tile.codes, tile.notes);
@@ -166,7 +166,7 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
 #[target_feature(enable = "avx512f")]
 unsafe fn widen(scales: &Scales, factors: &[f32; SQUARE], to: &mut WideScales) {
     for v in 0..scales.len() / 16 {
-        // SAFETY: they are inside of the arrays.
+        // SAFETY: the places are inside the arrays.
         unsafe {
             let scales = _mm256_loadu_si256(scales.as_ptr().add(16 * v).cast());
             let factors = _mm512_loadu_ps(factors.as_ptr().add(16 * v % SQUARE));
@@ -189,7 +189,7 @@ unsafe fn round_again(
     let low = _mm512_set1_epi32(0xff);
     for group in 0..SQUARE / 4 {
         for panel in 0..2 {
-            // SAFETY: all of it is inside of a square and its scales.
+            // SAFETY: everything is inside a square and its scales.
             unsafe {
                 let mut values = [[_mm512_setzero_ps(); 2]; 4];
                 let mut largest = [_mm512_setzero_si512(); 4];
@@ -213,7 +213,7 @@ unsafe fn round_again(
                     }
                 }
                 let largest = _mm_castsi128_ps(largest_of(largest));
-                // NaN stays what it is.
+                // NaN stays NaN.
                 let largest = _mm_max_ps(_mm_set1_ps(SMALLEST), largest);
                 let all = _mm_set1_ps(LARGEST);
                 let at = panel * SQUARE + 4 * group;
@@ -257,7 +257,7 @@ fn largest_of(vectors: [__m512i; 4]) -> __m128i {
     _mm512_castsi512_si128(all)
 }
 
-/// In parts of 16 × 16 values: 4 × 4 bytes inside of their 16, then those 16 among the others.
+/// Works in parts of 16 × 16 values: transposes each 4 × 4 bytes, then their places in the part.
 ///
 /// # Safety
 /// As [`Body::transpose`] says.
@@ -267,7 +267,7 @@ unsafe fn transpose(from: *const u8, to: *mut u8) {
     let inside = _mm512_broadcast_i32x4(inside);
     for across in 0..4 {
         for down in 0..4 {
-            // SAFETY: all of them are inside of a square.
+            // SAFETY: all places are inside a square.
             unsafe {
                 let mut r = [_mm512_setzero_si512(); 4];
                 for i in 0..4 {

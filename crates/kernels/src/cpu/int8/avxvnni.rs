@@ -10,10 +10,10 @@ use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES};
 use super::rounding::{round_again, widened};
 use super::{BLOCK, SQUARE};
 
-/// Vectors of 8 columns that go along k together.
+/// Vectors of 8 columns that are summed along k together.
 const VECTORS: usize = 2;
 
-/// 6 rows of 2 vectors in whole numbers, 2 vectors of B and a broadcast fill 15 of the 16 registers; the
+/// 6 rows of 2 vectors in integers, 2 vectors of B and a broadcast fill 15 of the 16 registers; the
 /// sums in f32 wait in the first-level cache.
 pub(super) static BODY: Body = Body {
     name: "AVX-VNNI",
@@ -49,7 +49,7 @@ unsafe fn run_tile(tile: &Tile) {
 }
 
 impl Part {
-    /// Which of 8 columns there are.
+    /// A mask of those of 8 columns that exist.
     #[inline]
     #[target_feature(enable = "avx2")]
     fn mask256(&self, vector: usize) -> __m256i {
@@ -58,10 +58,10 @@ impl Part {
         _mm256_cmpgt_epi32(_mm256_set1_epi32(columns), places)
     }
 
-    /// Adds the sums of 8 columns to what they are added to.
+    /// Writes the sums of 8 columns, added to the base if there is one.
     ///
     /// # Safety
-    /// The processor has AVX2; the part is there, and has such a row.
+    /// The processor must have AVX2; the part must be valid and have such a row.
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn finish_vector256(&self, row: usize, vector: usize, mut sums: __m256) {
@@ -79,11 +79,11 @@ impl Part {
 }
 
 /// # Safety
-/// As [`Body::tile`] says, for so many rows.
+/// As [`Body::tile`] says, for `ROWS` rows.
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn rows<const ROWS: usize>(tile: &Tile) {
     let (right, output) = (&tile.right, &tile.output);
-    // SAFETY: what the tile points to is there.
+    // SAFETY: everything that the tile points to is valid.
     unsafe {
         for first in (0..PANEL / 8).step_by(VECTORS) {
             let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
@@ -135,7 +135,7 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
     }
 }
 
-/// In parts of 8 × 8 values: 4 × 4 bytes inside of their 16, then those 16 among the others.
+/// Works in parts of 8 × 8 values: transposes each 4 × 4 bytes, then their places in the part.
 ///
 /// # Safety
 /// As [`Body::transpose`] says.
@@ -150,7 +150,7 @@ unsafe fn transpose(from: *const u8, to: *mut u8) {
     };
     for across in 0..8 {
         for down in 0..8 {
-            // SAFETY: all of them are inside of a square.
+            // SAFETY: all places are inside a square.
             unsafe {
                 let mut r = [_mm256_setzero_si256(); 2];
                 for i in 0..2 {

@@ -14,15 +14,18 @@ pub(super) const MOST_ROWS: usize = 6;
 
 /// What a body computes in one call: a few rows by the columns of one panel, along all its blocks.
 pub(super) struct Tile {
-    /// The codes and the notes of the rows of A, and how many of each it is from a row to the next.
+    /// The codes of the rows of A.
     pub codes: *const i8,
+    /// The number of codes from a row to the next.
     pub code_stride: usize,
+    /// The notes of the rows of A.
     pub notes: *const Note,
+    /// The number of notes from a row to the next.
     pub note_stride: usize,
     pub rows: usize,
     pub right: Panel,
-    /// Whether this tile is the first to read the panel, which is not in the cache then: it should
-    /// prefetch.
+    /// Whether this tile is the first to read the panel. The panel is then not in the cache yet, so
+    /// the tile should prefetch.
     pub is_first: bool,
     pub output: Part,
 }
@@ -38,7 +41,7 @@ pub(super) struct Panel {
 }
 
 impl Panel {
-    /// One block of it.
+    /// This block of the panel alone.
     pub fn only(&self, block: usize) -> Self {
         Self {
             bytes: self.bytes.wrapping_add(block * BLOCK_BYTES),
@@ -47,7 +50,7 @@ impl Panel {
         }
     }
 
-    /// The same for columns from the first of a panel on.
+    /// The part of the panel from `column` on, a multiple of [`PANEL`].
     pub fn at_column(&self, column: usize) -> Self {
         Self {
             bytes: self.bytes.wrapping_add(column / PANEL * PANEL_BYTES),
@@ -65,7 +68,7 @@ pub(super) struct Part {
     /// What the sums are added to, or null.
     pub base: *const f32,
     pub base_stride: usize,
-    /// How many columns of C there are: no more than the panel has.
+    /// How many columns C has here, at most those of the panel.
     pub columns: usize,
 }
 
@@ -77,24 +80,24 @@ pub(super) struct Body {
     /// The most rows of a tile of 64 columns; 0 if the body has no such tile.
     pub wide_rows: usize,
     /// # Safety
-    /// The processor has what the body needs; there are as many rows as that, and all that the tile
-    /// points to is there.
+    /// The processor must have what the body needs, the tile at most `rows` rows, and everything
+    /// that the tile points to must be valid.
     pub tile: unsafe fn(&Tile),
     /// The same for 64 columns.
     pub wide_tile: unsafe fn(&Tile),
     /// Multiplies the scales of a square by its columns' factors.
     pub widen: fn(&Scales, &[f32; SQUARE], &mut WideScales),
-    /// Rounds a square once more, with a scale for 32 columns of a row: `[2][64 rows]`.
+    /// Rounds a square once more, with a scale for every 32 columns of a row: `[2][64 rows]`.
     pub round_again: fn(&Square, &WideScales, &mut Square, &mut WideScales),
     /// Transposes the bytes of a square.
     ///
     /// # Safety
-    /// The processor has what the body needs; there are so many bytes, and they do not overlap.
+    /// The processor must have what the body needs; both squares must be valid and not overlap.
     pub transpose: unsafe fn(*const u8, *mut u8),
 }
 
 impl Body {
-    /// The one for this processor.
+    /// The body for this processor.
     pub fn chosen() -> &'static Self {
         #[cfg(target_arch = "x86_64")]
         if avx512::is_available() {

@@ -9,19 +9,19 @@ use crate::cpu::Matrix;
 use crate::cpu::buffer::vectorised;
 use crate::cpu::low_rank::Beside;
 
-/// A rounded block of activations, but for its codes.
+/// A rounded block of activations without its codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Note {
     /// What its codes are multiplied by.
     pub scale: f32,
-    /// What a sum of products with a weight's bytes starts from: each byte is its code plus the offset,
-    /// and this takes the offsets out again.
+    /// What a sum of products with a weight's bytes starts from. Each byte is a code plus the
+    /// offset, and this subtracts the offsets again.
     pub start: i32,
 }
 
-/// How many times as large as the typical block of its row a block may be without a rest: 2^2.5. The
-/// typical size is the geometric mean. Bits of an f32 are nearly its logarithm, so this is a difference
-/// of bits.
+/// How much larger than the typical block of its row a block may be without a rest: 2^2.5 times.
+/// The typical size is the geometric mean. The bits of an f32 are nearly its logarithm, so this is
+/// a difference of bits.
 const FAR: u32 = 5 << 22;
 
 /// How large a block of probabilities may be without a rest; probabilities are at most 1.
@@ -52,8 +52,9 @@ pub(super) struct Left<'a> {
     pub blocks: usize,
 }
 
-/// The error that rounding made in a block above the limit, as another block in eight bits: the two
-/// together have 16 bits. A tile steps over these as over notes, so the size must be a multiple of theirs.
+/// The rounding error of a block above the limit, as another block in eight bits: together the two
+/// have 16 bits. A tile steps through these as through notes, so this size must be a multiple of a
+/// note's.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(super) struct Rest {
@@ -64,8 +65,8 @@ pub(super) struct Rest {
 }
 
 impl<'a> Left<'a> {
-    /// Rounds a matrix, neither of whose sides is zero, with rests for the blocks above the limit. The
-    /// low-rank product `beside` reads each row right after, while it is in the cache.
+    /// Rounds a matrix, neither of whose sides is zero, with rests for the blocks above the limit.
+    /// The low-rank product `beside` reads each row right after that, while it is in the cache.
     pub fn new(
         a: Matrix<'_, f32>,
         limit: Limit,
@@ -103,7 +104,7 @@ impl<'a> Left<'a> {
                 add_rests(row, values, codes, notes, largest, &mut rests);
             }
             if let Some(beside) = beside {
-                // SAFETY: these rows are this piece's.
+                // SAFETY: no other piece has these rows.
                 unsafe { beside.rows(first..first + count) };
             }
             rests
@@ -181,14 +182,15 @@ fn add_rests(
 }
 
 vectorised! {
-    /// Rounds a row, and sets the limit to how large a block may be next to the typical one.
+    /// Rounds a row, and sets `limit` to the size above which a block is far from the typical one.
     fn round_row<'a>(
         values: &'a [f32],
         codes: &'a mut [i8],
         notes: &'a mut [Note],
         limit: &'a mut f32,
     ) {
-        // The bits of positive numbers have their order, and hold their logarithms.
+        // The bits of positive numbers are in the order of the numbers, and nearly their
+        // logarithms.
         let (mut sum, mut count) = (0u64, 0);
         let (codes, _) = codes.as_chunks_mut::<BLOCK>();
         let (whole, part) = values.as_chunks::<BLOCK>();
@@ -198,7 +200,7 @@ vectorised! {
             let blocks = whole[first.min(whole.len())..].iter().chain([&last, &[0.0; BLOCK]]);
             blocks.take(AT_ONCE)
         };
-        // So many at once, whose scales are then divided at once.
+        // Several blocks at a time, so that their scales are divided in vectors.
         let pieces = codes.chunks_mut(AT_ONCE).zip(notes.chunks_mut(AT_ONCE));
         for (piece, (codes, notes)) in pieces.enumerate() {
             let mut largest = [0; AT_ONCE];
@@ -221,7 +223,7 @@ vectorised! {
     }
 }
 
-/// The bits of a block's largest magnitude, of which NaN has the most.
+/// The bits of a block's largest magnitude; those of NaN are larger than all others.
 #[inline(always)]
 fn largest_bits(values: &[f32; BLOCK]) -> u32 {
     let mut bits = 0;
@@ -231,7 +233,7 @@ fn largest_bits(values: &[f32; BLOCK]) -> u32 {
     bits
 }
 
-/// Rounds a block. With a value that is not finite, all is NaN.
+/// Rounds a block. If a value is not finite, the whole block is NaN.
 #[inline(always)]
 fn round_block(
     values: &[f32; BLOCK],
@@ -240,7 +242,7 @@ fn round_block(
 ) -> Note {
     let mut sum = 0u32;
     for (code, value) in codes.iter_mut().zip(values) {
-        // Of what is not finite comes anything, which is not looked at.
+        // A value that is not finite gives a meaningless code, which the scale makes NaN.
         let whole = (value * inverse + MAGIC)
             .to_bits()
             .wrapping_sub(MAGIC.to_bits());

@@ -1,4 +1,4 @@
-//! Matrices of one byte a value.
+//! Matrices with one byte per value.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -8,10 +8,10 @@ use super::rounding::{column_factors, gather, round_columns};
 use super::{BLOCK, Int8View, SQUARE};
 use crate::cpu::Matrix;
 
-/// What is added to a value's whole number to make its byte.
+/// What is added to a value's code, an integer, to make its byte.
 pub(super) const OFFSET: i32 = 128;
 
-/// The largest whole number that a value is rounded to.
+/// The largest integer that a value is rounded to.
 pub(super) const LARGEST: f32 = 127.0;
 
 /// Columns of a panel; a square has two, one after the other.
@@ -35,11 +35,11 @@ pub(super) struct Square(pub(super) [u8; SQUARE * SQUARE]);
 /// The scales of a square, `[2 blocks of rows][64 columns]`, divided by the columns' factors.
 pub(super) type Scales = [f16; HALVES * SQUARE];
 
-/// The same times the factors.
+/// The same, times the factors.
 pub(super) type WideScales = [f32; HALVES * SQUARE];
 
 impl Square {
-    /// What stands for zeros.
+    /// A square of zeros.
     pub const ZERO: Self = Self([OFFSET as u8; SQUARE * SQUARE]);
 }
 
@@ -51,22 +51,25 @@ pub(super) fn place(row: usize, col: usize) -> usize {
     row / BLOCK * BLOCK_BYTES + col / PANEL * PANEL_BYTES + inside
 }
 
-/// A weight `[d_in, d_out]` of one byte a value: 32 neighbours along a column share a scale in 16 bits,
-/// and a column has a factor that brings its scales into their range.
+/// A weight `[d_in, d_out]` with one byte per value. Every 32 neighbours along a column share a
+/// scale in 16 bits, and every column has a factor that brings its scales into the range of 16
+/// bits.
 #[derive(Clone, Debug)]
 pub struct Int8Matrix {
-    /// Those of the first 64 columns, then those of the next.
+    /// The squares of the first 64 columns, then those of the next.
     pub(super) squares: Vec<Square>,
+    /// The scales of each square.
     pub(super) scales: Vec<Scales>,
-    /// Filled up to whole squares.
+    /// The factors of the columns, padded to whole squares.
     pub(super) factors: Vec<f32>,
     pub(super) rows: usize,
     pub(super) cols: usize,
 }
 
 impl Int8Matrix {
-    /// Rounds values to the nearest of 255 that a block's scale allows. A block with a value that is not
-    /// finite is all NaN; values below 10⁻³⁴ in columns of nothing larger may become zeros.
+    /// Rounds each value to the nearest of the 255 that its block's scale allows. A block with a
+    /// value that is not finite is all NaN. Values below 10⁻³⁴ may become zeros if their column has
+    /// no larger ones.
     pub fn quantize(values: Matrix<'_, f32>) -> Self {
         let (rows, cols) = (values.rows(), values.cols());
         let factors = column_factors(values);
@@ -82,7 +85,7 @@ impl Int8Matrix {
             round_columns(&columns, &factors[col..], &mut square, &mut scales);
             (square, scales)
         });
-        // Written where they stay: a list of parts would be there twice for a while.
+        // Written in place: collecting parts would need the memory twice for a while.
         let mut into = (Vec::new(), Vec::new());
         squares.unzip_into_vecs(&mut into.0, &mut into.1);
         Self {
@@ -94,16 +97,18 @@ impl Int8Matrix {
         }
     }
 
-    /// Takes a weight's codes and scales as they are from `Q8_0` blocks, a column of the matrix after
-    /// the other: of 32 values a scale in 16 bits and 32 bytes.
+    /// Takes a weight's codes and scales from `Q8_0` blocks as they are. The blocks run along one
+    /// column of the matrix after the other; each has a scale in 16 bits, and 32 bytes for 32
+    /// values.
     ///
     /// # Panics
-    /// If the rows are no multiple of 32, or the bytes are not as many as the blocks have.
+    /// If `rows` is not a multiple of 32, or if there are more or fewer bytes than those of the
+    /// blocks.
     pub fn from_q8_0(bytes: &[u8], rows: usize, cols: usize) -> Self {
         const BYTES: usize = 2 + BLOCK;
         assert!(
             rows.is_multiple_of(BLOCK),
-            "{rows} rows are no whole blocks"
+            "{rows} rows are not whole blocks"
         );
         let blocks = rows / BLOCK;
         assert_eq!(bytes.len(), blocks * cols * BYTES);
@@ -119,7 +124,7 @@ impl Int8Matrix {
                     scales[at] = f16::from_le_bytes([bytes[0], bytes[1]]);
                     for (row, four) in bytes[2..].chunks_exact(4).enumerate() {
                         let to = &mut square.0[place(block * BLOCK + 4 * row, col)..][..4];
-                        // A signed byte and the offset: the highest bit turned over.
+                        // Adding the offset to a signed byte flips its highest bit.
                         to.iter_mut()
                             .zip(four)
                             .for_each(|(to, code)| *to = code ^ 0x80);
@@ -128,7 +133,7 @@ impl Int8Matrix {
             }
             (square, scales)
         });
-        // Written where they stay, as in `quantize`.
+        // Written in place, as in `quantize`.
         let mut into = (Vec::new(), Vec::new());
         squares.unzip_into_vecs(&mut into.0, &mut into.1);
         Self {
@@ -140,17 +145,17 @@ impl Int8Matrix {
         }
     }
 
-    /// As products read it.
+    /// The matrix as products read it.
     pub fn view(&self) -> Int8View<'_> {
         Int8View::new(self)
     }
 
-    /// How many rows there are: `d_in`.
+    /// The number of rows, `d_in`.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// How many columns there are: `d_out`.
+    /// The number of columns, `d_out`.
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -160,8 +165,8 @@ impl Int8Matrix {
         size_of_val(&*self.squares) + size_of_val(&*self.scales) + size_of_val(&*self.factors)
     }
 
-    /// The bytes of the squares: those of the first 64 columns, from the first rows to the last, then
-    /// those of the next. What a square lacks of 64 rows or columns stands for zeros.
+    /// The bytes of the squares: those of the first 64 columns, from the first rows to the last,
+    /// then those of the next. Rows and columns that a square lacks are zeros.
     pub fn squares(&self) -> impl Iterator<Item = &[u8]> {
         self.squares.iter().map(|square| &square.0[..])
     }
@@ -171,7 +176,7 @@ impl Int8Matrix {
         self.scales.iter().map(|scales| scales.reinterpret_cast())
     }
 
-    /// The factor of each column, filled up with ones to whole squares.
+    /// The factor of each column, padded with ones to whole squares.
     pub fn column_factors(&self) -> &[f32] {
         &self.factors
     }

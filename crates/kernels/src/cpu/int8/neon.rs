@@ -11,11 +11,11 @@ use super::matrix::{BLOCK_BYTES, PANEL};
 use super::portable;
 use super::{BLOCK, SQUARE};
 
-/// Vectors of 4 columns that go along k together.
+/// Vectors of 4 columns that are summed along k together.
 const VECTORS: usize = 4;
 
-/// 4 rows of 4 vectors in whole numbers, 4 vectors of B and 8 of A fill 28 of the 32 registers; the sums in
-/// f32 wait in the first-level cache.
+/// 4 rows of 4 vectors in integers, 4 vectors of A and up to 4 of B fill 24 of the 32 registers;
+/// the sums in f32 wait in the first-level cache.
 pub(super) static BODY: Body = Body {
     name: "NEON sdot",
     rows: 4,
@@ -45,7 +45,7 @@ unsafe fn run_tile(tile: &Tile) {
     }
 }
 
-/// `sum + b · a`, of 4 signed bytes each, with the same 4 of `a` for all.
+/// `sum + b · a`, of 4 signed bytes in each lane, with the same 4 bytes of `a` for all lanes.
 macro_rules! dot {
     ($sum:expr, $b:expr, $a:expr, $lane:literal) => {
         std::arch::asm!(
@@ -59,17 +59,17 @@ macro_rules! dot {
 }
 
 impl Part {
-    /// Adds the sums of 4 columns to what they are added to.
+    /// Writes the sums of 4 columns, added to the base if there is one.
     ///
     /// # Safety
-    /// The part is there, and has such a row.
+    /// The part must be valid and have such a row.
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn finish_vector128(&self, row: usize, first: usize, sums: float32x4_t) {
         let columns = self.columns.saturating_sub(first).min(4);
         let c = self.c.wrapping_add(row * self.c_stride + first);
         let base = self.base.wrapping_add(row * self.base_stride + first);
-        // SAFETY: the caller's promise; no more columns than there are.
+        // SAFETY: the caller's promise; no more columns than exist.
         unsafe {
             if columns == 4 {
                 let mut sums = sums;
@@ -91,19 +91,20 @@ impl Part {
 }
 
 /// # Safety
-/// As [`Body::tile`] says, for so many rows.
+/// As [`Body::tile`] says, for `ROWS` rows.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn rows<const ROWS: usize>(tile: &Tile) {
     let (right, output) = (&tile.right, &tile.output);
     let offset = vdupq_n_u8(0x80);
-    // SAFETY: what the tile points to is there.
+    // SAFETY: everything that the tile points to is valid.
     unsafe {
         for first in (0..PANEL).step_by(4 * VECTORS) {
             let mut sums = [[vdupq_n_f32(0.0); VECTORS]; ROWS];
             let (mut codes, mut notes) = (tile.codes, tile.notes);
             let (mut bytes, mut scales) = (right.bytes.add(4 * first), right.scales.add(first));
             for _ in 0..right.blocks {
-                // The bytes without their offset are signed: nothing is to be taken from the sums.
+                // Without their offset the bytes are signed, so nothing is subtracted from the
+                // sums.
                 let mut whole = [[vdupq_n_s32(0); VECTORS]; ROWS];
                 for half in 0..2 {
                     let mut left = [vdupq_n_s8(0); ROWS];

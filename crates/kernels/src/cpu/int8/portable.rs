@@ -19,10 +19,10 @@ pub(super) static BODY: Body = Body {
 };
 
 impl Part {
-    /// Adds a row's sums to what they are added to.
+    /// Writes a row's sums, added to the base if there is one.
     ///
     /// # Safety
-    /// The part is there, and has such a row.
+    /// The part must be valid and have such a row.
     #[inline(always)]
     unsafe fn finish(&self, row: usize, sums: &[f32; PANEL]) {
         for (column, sum) in sums.iter().enumerate().take(self.columns) {
@@ -41,7 +41,7 @@ impl Part {
 vectorised! {
     fn run_tile<'a>(tile: &'a Tile) {
         for row in 0..tile.rows {
-            // SAFETY: what the tile points to is there.
+            // SAFETY: everything that the tile points to is valid.
             unsafe {
                 let codes = tile.codes.add(row * tile.code_stride).cast::<[i8; BLOCK]>();
                 let notes = tile.notes.add(row * tile.note_stride);
@@ -86,7 +86,7 @@ fn add_block(
 unsafe fn transpose(from: *const u8, to: *mut u8) {
     for row in 0..SQUARE {
         for col in 0..SQUARE {
-            // SAFETY: both places are inside of a square.
+            // SAFETY: both places are inside a square.
             unsafe { *to.add(place(col, row)) = *from.add(place(row, col)) };
         }
     }

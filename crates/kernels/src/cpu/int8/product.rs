@@ -1,9 +1,9 @@
-//! The product: C is cut into tasks, and no two of them write to the same part of it.
+//! The product: C is cut into tasks, no two of which write to the same part of it.
 //!
-//! The tiles read the bytes of a weight in the order in which they are stored. For a transposed weight, a
-//! task first rounds the squares it needs once more and transposes them. The sum of a row runs along k,
-//! block by block, and is added to C after a fixed number of blocks. So a result has the same bits for any
-//! number of tasks and any other rows.
+//! The tiles read the bytes of a weight in the order in which they are stored. For a transposed
+//! weight, a task first rounds the squares it needs once more and transposes them. The sum of a row
+//! runs along k, block by block, and is added to C after a fixed number of blocks. So a result has
+//! the same bits for any number of tasks and whatever the other rows are.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -20,14 +20,14 @@ use crate::cpu::low_rank::Beside;
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
-/// The most rows of a task, so that their codes stay in the cache; and the most for a transposed weight,
-/// whose panels each task makes anew.
+/// The most rows of a task, so that their codes stay in the cache; and the most for a transposed
+/// weight, whose panels each task makes anew.
 const ROWS: [usize; 2] = [512, 1024];
 
 /// How many squares along k a panel has, so that it stays in the cache for all rows of a task.
 const DEPTH: usize = 12;
 
-/// A product of so few squares is one task: starting a second thread takes longer.
+/// A product of at most this many squares is one task: starting a second thread would take longer.
 const ALONE: usize = 32;
 
 /// The fewest squares of a task, if there are few rows.
@@ -36,16 +36,16 @@ const TASK: usize = 8;
 /// How many blocks of 32 activations the products in eight bits have rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockCounts {
-    /// All of them.
+    /// All blocks.
     pub all: u64,
-    /// Those far larger than the typical block of their row, which were rounded to 16 bits.
+    /// The blocks far larger than the typical one of their row, which were rounded to 16 bits.
     pub outliers: u64,
 }
 
 static ALL: AtomicU64 = AtomicU64::new(0);
 static OUTLIERS: AtomicU64 = AtomicU64::new(0);
 
-/// The blocks of all products of this process since the last call of this function.
+/// Returns the counts of all products of this process since the last call of this function.
 pub fn take_block_counts() -> BlockCounts {
     BlockCounts {
         all: ALL.swap(0, Ordering::Relaxed),
@@ -67,14 +67,14 @@ thread_local! {
 
 /// A weight's squares as the tiles of one task read them.
 struct Panels {
-    /// The transposed squares of a transposed weight; of another one none.
+    /// The transposed squares of a transposed weight; not used for any other.
     squares: Vec<Square>,
     /// The scales of all of them in 32 bits.
     scales: Vec<WideScales>,
 }
 
-/// `c = onto + a · b`, `[m, k] · [k, n]`, plus the low-rank product `beside`, if there is one. The shapes
-/// must fit.
+/// `c = onto + a · b`, `[m, k] · [k, n]`, plus the low-rank product `beside`, if there is one. The
+/// shapes must fit.
 pub(in crate::cpu) fn product(
     a: Matrix<'_, f32>,
     b: Int8View<'_>,
@@ -127,7 +127,7 @@ pub(super) fn product_by(
             product.run(rows.clone(), square);
             if let Some(beside) = beside {
                 let columns = square * SQUARE..n.min((square + 1) * SQUARE);
-                // SAFETY: the rows were made with the left side; this part of C is the task's.
+                // SAFETY: the rows were made with the left side; no other task has this part of C.
                 unsafe { beside.part(rows.clone(), columns, &product.output) };
             }
         }
@@ -174,8 +174,8 @@ impl Product<'_> {
                             is_first: strip.start == rows.start,
                             output: self.part(strip.start, across, &columns, from > 0),
                         };
-                        // SAFETY: the processor has what the body needs; the rows, the panel and the
-                        // part of C are there, and no other task has that part.
+                        // SAFETY: the processor has what the body needs; the rows, the panel and
+                        // the part of C are valid, and no other task has that part.
                         unsafe { run(&tile) };
                     }
                 }
@@ -191,8 +191,8 @@ impl Product<'_> {
         }
     }
 
-    /// Cuts a square's columns into the panels that tiles of so many rows read, each with the function for
-    /// its tiles.
+    /// Cuts a square's columns into the panels that tiles read where a task has `rows` rows, each
+    /// with the function for its tiles.
     fn panels(
         &self,
         panel: Panel,
@@ -222,7 +222,8 @@ impl Product<'_> {
         all_columns: usize,
     ) {
         for rests in self.left.rests(block, rows).chunks(self.body.rows) {
-            // A tile goes on from the first to the others: its pointers may read all of the slice.
+            // A tile steps from the first rest to the others: its pointers may read the whole
+            // slice.
             let first = rests.as_ptr();
             // SAFETY: chunks are not empty, so there is a first one.
             let (codes, notes) = unsafe { (addr_of!((*first).codes), addr_of!((*first).note)) };
@@ -249,7 +250,7 @@ impl Product<'_> {
                 for (rest, sums) in rests.iter().zip(&sums) {
                     let part = self.part(rest.row, across, &columns, true);
                     for (column, sum) in sums.iter().enumerate().take(columns.len()) {
-                        // SAFETY: the part of C is there, and this task's.
+                        // SAFETY: the part of C is valid, and no other task has it.
                         unsafe { *part.c.wrapping_add(column) += sum };
                     }
                 }
@@ -257,8 +258,8 @@ impl Product<'_> {
         }
     }
 
-    /// The part of C from a row on, in some columns of a square. If `goes_on`, sums are added to what C
-    /// holds.
+    /// The part of C from a row on, in some columns of a square. If `goes_on`, sums are added to
+    /// what C holds.
     fn part(&self, row: usize, across: usize, columns: &Range<usize>, goes_on: bool) -> Part {
         let column = across * SQUARE + columns.start;
         let (c, base, base_stride) = self.output.at(row, column, goes_on);

@@ -1,4 +1,4 @@
-//! Weights rounded by blocks of their columns.
+//! Rounds weights in blocks along their columns.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -9,14 +9,15 @@ use super::{BLOCK, SQUARE};
 use crate::cpu::Matrix;
 use crate::cpu::buffer::vectorised;
 
-/// A column of nothing larger is taken for so large: what its values are divided by is then exact.
+/// A column without larger values is treated as this large, so that the number its values are
+/// divided by is exact.
 const TINY: f32 = 1e-34;
 
-/// Added to a number of -127 to 127, it leaves the nearest whole number in the low bits.
+/// Adding this to a number from -127 to 127 leaves the nearest integer in the low bits.
 pub(super) const MAGIC: f32 = 12_582_912.0;
 
-/// A factor for each column, so that 1 is the largest scale of a block; beyond them ones, up to whole
-/// squares. Values that are not finite have no part in it.
+/// A factor for each column, which makes the largest scale of its blocks 1; padded with ones to
+/// whole squares. Values that are not finite are ignored.
 pub(super) fn column_factors(values: Matrix<'_, f32>) -> Vec<f32> {
     let mut factors = vec![1.0; values.cols().next_multiple_of(SQUARE)];
     for (factor, found) in factors.iter_mut().zip(largest_of_columns(values)) {
@@ -41,7 +42,7 @@ fn largest_of_columns(values: Matrix<'_, f32>) -> Vec<f32> {
         };
         return columns.map(largest).collect();
     }
-    // Some of the rows each, and then the largest of all.
+    // Each piece of work takes some of the rows; then the largest of all is taken.
     let rows = (0..rows).into_par_iter().with_min_len(SQUARE);
     let of_row = |mut most: Vec<f32>, row: usize| {
         for (col, most) in most.iter_mut().enumerate() {
@@ -56,7 +57,7 @@ fn largest_of_columns(values: Matrix<'_, f32>) -> Vec<f32> {
     })
 }
 
-/// The values of a square, a column after the other.
+/// Copies the values of a square, column after column.
 pub(super) fn gather(values: Matrix<'_, f32>, columns: &mut [[f32; SQUARE]; SQUARE]) {
     let transposed = values.transposed();
     if transposed.has_contiguous_rows() {
@@ -83,8 +84,8 @@ pub(super) fn widened(scales: &Scales, factors: &[f32; SQUARE], to: &mut WideSca
 }
 
 vectorised! {
-    /// Rounds the columns of a square, and says the scales that are times a column's factor those of its
-    /// blocks.
+    /// Rounds the columns of a square, and writes the scales of their blocks, divided by the
+    /// columns' factors.
     pub(super) fn round_columns<'a>(
         columns: &'a [[f32; SQUARE]; SQUARE],
         factors: &'a [f32],
@@ -104,7 +105,7 @@ vectorised! {
     }
 }
 
-/// The bytes of a block, and its scale for a column's factor.
+/// The bytes of a block, and its scale divided by the column's factor.
 #[inline(always)]
 fn rounded(values: &[f32; BLOCK], factor: f32) -> ([u8; BLOCK], f16) {
     let mut bits = 0;
@@ -118,22 +119,23 @@ fn rounded(values: &[f32; BLOCK], factor: f32) -> ([u8; BLOCK], f16) {
     }
     let relative = f16::from_f32(largest / LARGEST / factor);
     let scale = relative.to_f32() * factor;
-    // The inverse of a smaller one is no number.
+    // The inverse of a smaller scale would not be finite.
     if scale < f32::MIN_POSITIVE {
         return (nothing, f16::ZERO);
     }
     let inverse = scale.recip();
-    // The scale of a block far below its column's largest is less exact than a value.
+    // If a block is far below its column's largest, its scale is so inexact that values may exceed
+    // it.
     let code = |value: f32| (value * inverse).clamp(-LARGEST, LARGEST) + MAGIC;
     let byte = |value| (code(value).to_bits() as u8) ^ 0x80;
     (values.map(byte), relative)
 }
 
-/// Fours of rows in a block.
+/// Groups of four rows in a block.
 const GROUPS: usize = BLOCK / 4;
 
 vectorised! {
-    /// Rounds a square once more, with a scale for 32 columns of a row: `[2][64 rows]`.
+    /// Rounds a square once more, with a scale for every 32 columns of a row: `[2][64 rows]`.
     pub(super) fn round_again<'a>(
         from: &'a Square,
         scales: &'a WideScales,
@@ -173,16 +175,16 @@ vectorised! {
     }
 }
 
-/// A block whose largest value is smaller than that is rounded as if it were this: the inverse of a
-/// smaller scale is no number.
+/// A block whose largest value is smaller than this is rounded as if it were this: the inverse of a
+/// smaller scale would not be finite.
 pub(super) const SMALLEST: f32 = 1e-36;
 
-/// The scale of a block and what its values are multiplied by, of the bits of its largest magnitude, of
-/// which NaN has the most.
+/// The scale of a block and what its values are multiplied by, from the bits of its largest
+/// magnitude; those of NaN are larger than all others.
 #[inline(always)]
 pub(super) fn scale_of(bits: u32) -> (f32, f32) {
     let largest = f32::from_bits(bits);
-    // NaN stays what it is.
+    // NaN stays NaN.
     let largest = if largest < SMALLEST {
         SMALLEST
     } else {

@@ -17,7 +17,7 @@ const SHAPES: [[usize; 3]; 9] = [
     [600, 70, 96],
 ];
 
-/// Numbers in -1..1 that a seed decides.
+/// Random numbers in -1..1 from a seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -29,8 +29,8 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// What rows are made of: a plain one, one of zeros, one with an outlier, one of tiny numbers, one whose
-/// numbers are each of another size, and two with values that are not finite.
+/// Rows of several kinds: a plain one, one of zeros, one with an outlier, one of tiny numbers, one
+/// whose numbers all differ in size, and two with values that are not finite.
 fn rows(m: usize, k: usize) -> Vec<f32> {
     let mut a = numbers(m * k, 1);
     for (row, a) in a.chunks_exact_mut(k).enumerate() {
@@ -66,8 +66,8 @@ fn sizes(row: &[f32]) -> Vec<f64> {
     blocks.map(|block| size(block).into()).collect()
 }
 
-/// The size above which a block keeps its rest: bits of a number are its logarithm, but for a few
-/// hundredths.
+/// The size above which a block keeps its rest: the bits of a number are its logarithm to within a
+/// few hundredths.
 fn limit(row: &[f32], limit: Limit) -> f64 {
     let sizes = sizes(row).into_iter().filter(|size| *size > 1e-36);
     let logs: Vec<_> = sizes.map(f64::log2).collect();
@@ -112,10 +112,11 @@ fn times(body: &Body, a: Matrix<'_, f32>, b: Int8View<'_>, onto: Onto<'_>) -> Ve
     c
 }
 
-/// The sum of a row's products with a column in f64, and how far eight bits may be off it. A rounded
-/// activation is off by at most half of its block's scale, which is a 127th of its largest; in a block
-/// with a rest by as much of half of a scale. A weight that is rounded again is off by half of its
-/// block's scale too. What f32 rounds is in proportion to the sum of the magnitudes.
+/// The sum of a row's products with a column in f64, and how far eight bits may be off it. A
+/// rounded activation is off by at most half of its block's scale, which is a 127th of its largest;
+/// in a block with a rest, by at most the 127th part of that. A weight that is rounded again is off
+/// by half of its block's scale too. The rounding of f32 is in proportion to the sum of the
+/// magnitudes.
 fn sum_and_bound(
     row: &[f32],
     column: &dyn Fn(usize) -> f32,
@@ -147,7 +148,7 @@ fn sum_and_bound(
     (sum, off + 1e-5 * all)
 }
 
-/// Every body, onto whatever it adds to.
+/// Every body, added to each kind of start.
 #[test]
 fn agrees_with_f64() {
     each_case(|a, b| {
@@ -169,8 +170,8 @@ fn agrees_with_f64() {
                         Onto::Row(bias) => bias[j].into(),
                         Onto::Current => f64::from(before[i * n + j]),
                     };
-                    // A value that is not finite has no scale: its block is NaN, and so is every sum of
-                    // its row, also where f64 has an infinite one.
+                    // A value that is not finite has no scale: its block is NaN, and so is every
+                    // sum of its row, also where f64 has an infinite one.
                     if row.iter().any(|x| !x.is_finite()) {
                         assert!(found.is_nan(), "{m}, {k}, {n}: {found}");
                         continue;
@@ -188,7 +189,7 @@ fn agrees_with_f64() {
     });
 }
 
-/// Rounding is to nearest, so errors cancel: much less is left of them than the bound.
+/// Rounding is to nearest, so errors cancel: much less is left than the bound allows.
 #[test]
 fn errors_are_small_beside_the_result() {
     let (m, k, n) = (40, 768, 300);
@@ -296,9 +297,9 @@ fn views_are_products_of_their_parts() {
     }
 }
 
-/// The only test that takes the counts. Others run at the same time and count too, so that there may be
-/// more: of nine rows of 200 values, filled up to whole squares, eight blocks each, and those above the
-/// limit.
+/// The only test that takes the counts. Others run at the same time and count too, so there may be
+/// more than this test's: nine rows of 200 values, padded to whole squares, have eight blocks each,
+/// some of them above the limit.
 #[test]
 fn blocks_are_counted() {
     let (a, weight) = (rows(9, 200), weight(200, 10));

@@ -1,4 +1,4 @@
-//! A matrix of one byte a value, or its transposed, as products read it.
+//! A matrix with one byte per value, or its transpose, as products read it.
 
 use std::ops::Range;
 
@@ -7,26 +7,28 @@ use rayon::prelude::*;
 use super::matrix::{Int8Matrix, OFFSET, Scales, Square, place};
 use super::{BLOCK, SQUARE};
 
-/// Which blocks of activations a product rounds to 16 bits in the place of eight.
+/// Which blocks of activations a product rounds to 16 bits instead of eight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Those far larger than the typical block of their row. For activations, of which few are outliers.
+    /// Those far larger than the typical block of their row. For activations, of which few are
+    /// outliers.
     Relative,
-    /// Of those the ones with a value above 1/16. For probabilities, which lie in 0 to 1: in the rows of a
-    /// model that knows what follows hardly any block is near the typical one.
+    /// Of those, only the blocks with a value above 1/16. For probabilities, which are between 0
+    /// and 1: in the rows of a model that is sure of the next token, hardly any block is near the
+    /// typical one.
     Probability,
 }
 
-/// A view of an [`Int8Matrix`], or of its transposed.
+/// A view of an [`Int8Matrix`], or of its transpose.
 #[derive(Clone, Copy, Debug)]
 pub struct Int8View<'a> {
     squares: &'a [Square],
     scales: &'a [Scales],
-    /// Of the columns of the matrix as it is stored.
+    /// The factors of the columns of the matrix as it is stored.
     factors: &'a [f32],
-    /// From a square to the one on its right.
+    /// How many squares it is from one to the next on its right.
     down: usize,
-    /// Of the matrix as it is stored.
+    /// The sizes of the matrix as it is stored.
     rows: usize,
     cols: usize,
     is_transposed: bool,
@@ -47,7 +49,7 @@ impl<'a> Int8View<'a> {
         }
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         if self.is_transposed {
             self.cols
@@ -56,7 +58,7 @@ impl<'a> Int8View<'a> {
         }
     }
 
-    /// How many columns there are.
+    /// The number of columns.
     pub fn cols(&self) -> usize {
         if self.is_transposed {
             self.rows
@@ -73,12 +75,12 @@ impl<'a> Int8View<'a> {
         }
     }
 
-    /// Whether it is transposed: for a product its values are rounded once more.
+    /// Whether it is transposed; products then round its values once more.
     pub fn is_transposed(&self) -> bool {
         self.is_transposed
     }
 
-    /// The same matrix, whose products round blocks above another limit to 16 bits.
+    /// The same matrix, in whose products blocks above this limit are rounded to 16 bits.
     pub fn with_limit(self, limit: Limit) -> Self {
         Self { limit, ..self }
     }
@@ -92,7 +94,7 @@ impl<'a> Int8View<'a> {
     /// Some of the rows.
     ///
     /// # Panics
-    /// If there are not so many, or if the first of them is not the first of a square.
+    /// If there are no such rows, or if the first is not the first of a square.
     pub fn some_rows(self, rows: Range<usize>) -> Self {
         assert!(rows.start <= rows.end && rows.end <= self.rows());
         if rows.is_empty() {
@@ -108,7 +110,7 @@ impl<'a> Int8View<'a> {
         }
         assert!(
             rows.start.is_multiple_of(SQUARE),
-            "row {} is inside of a square",
+            "row {} is inside a square",
             rows.start
         );
         let first = rows.start / SQUARE;
@@ -140,7 +142,7 @@ impl<'a> Int8View<'a> {
     /// One value.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such value.
     #[inline]
     pub fn at(&self, row: usize, col: usize) -> f32 {
         assert!(row < self.rows() && col < self.cols());
@@ -155,10 +157,10 @@ impl<'a> Int8View<'a> {
         code as f32 * (scale.to_f32() * self.factors[col])
     }
 
-    /// The values of a row.
+    /// Writes the values of a row.
     ///
     /// # Panics
-    /// If there is none, or `out` is not as long.
+    /// If there is no such row, or if `out` has another length.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols());
         for (col, out) in out.iter_mut().enumerate() {
@@ -176,8 +178,8 @@ impl<'a> Int8View<'a> {
         values
     }
 
-    /// A square, counted in this view, the scales of its columns, and their factors. Of a transposed
-    /// matrix it holds what is transposed.
+    /// A square, counted in this view, the scales of its columns, and their factors. For a
+    /// transposed matrix all are as they are stored.
     pub(super) fn square(
         &self,
         down: usize,

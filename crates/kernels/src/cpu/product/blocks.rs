@@ -14,19 +14,19 @@ use super::{blocks_few, blocks_pack, packed};
 use crate::cpu::blocks::avx512;
 use crate::cpu::blocks::{BlockMatrix, BlockType};
 
-/// Lines that are held in f32 at a time.
+/// The number of lines that are held in f32 at a time.
 const LINES: usize = 256;
 
-/// Whether a left side of so many rows is better packed in bf16.
+/// Whether a left side of `rows` rows is better packed in bf16.
 pub(super) fn wants_packed(b: &BlockMatrix<'_>, rows: usize) -> bool {
     b.rounds() && rows > ROWS
 }
 
-/// Most rows for which the weight is read without a copy.
+/// The most rows for which the weight is read without a copy.
 const ROWS: usize = 8;
 
-/// `c = onto + a · b`, `[m, k] · [k, n]`, with the values of `b` in f32, or, where it may be and there
-/// are many rows, with both sides in bf16; the shapes fit.
+/// `c = onto + a · b`, `[m, k] · [k, n]`, with the values of `b` in f32; if `b` allows it and there
+/// are many rows, with both sides in bf16. The shapes must fit.
 pub(super) fn product(
     a: Matrix<'_, f32>,
     b: BlockMatrix<'_>,
@@ -46,7 +46,7 @@ pub(super) fn product(
     let is_empty = [a.rows(), a.cols(), b.cols()].contains(&0);
     #[cfg(target_arch = "x86_64")]
     if !is_empty && avx512::is_available() {
-        // SAFETY: the features were asked for, the shapes fit.
+        // SAFETY: the features were checked, the shapes fit.
         unsafe {
             if a.rows() <= ROWS && a.has_contiguous_rows() && !b.has_contiguous_rows() {
                 return blocks_few::product(a, b, onto, c);
@@ -75,7 +75,7 @@ pub(super) fn product_packed(
         return super::product_packed(a, b, onto, c);
     }
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a packed matrix says that the features are there; the shapes fit.
+    // SAFETY: a packed matrix exists only if the processor has the features; the shapes fit.
     unsafe {
         let left = packed::Rows::Packed(a);
         let b = blocks_pack::Narrow(b);
@@ -83,7 +83,7 @@ pub(super) fn product_packed(
     };
 }
 
-/// [`product`] on any processor, some lines in f32 after others.
+/// [`product`] on any processor, with some lines in f32 at a time.
 fn plainly(a: Matrix<'_, f32>, b: BlockMatrix<'_>, onto: Onto<'_>, c: &mut MatrixMut<'_>) {
     portable::start(onto, c);
     let (lines, length) = if b.has_contiguous_rows() {

@@ -1,11 +1,11 @@
 //! Products of a few rows with a weight in blocks, whose columns are lines of blocks: each block is
 //! unpacked once in registers, with AVX-512, and reading the weight should be all the work.
 //!
-//! The rows are first copied, 32 values of each after 32 of another, so that all loads are aligned: those
-//! that are not cost as much as the rest of the work.
+//! The rows are first copied, 32 values of each in turn, so that all loads are aligned: unaligned
+//! loads would cost as much as the rest of the work.
 //!
-//! A column's sums are its own, in one order, so that neither the number of threads nor that of rows
-//! changes a result.
+//! Each column is summed on its own and in one order, so neither the number of threads nor that of
+//! rows changes a result.
 
 // A loop over a constant range of indices leaves its arrays in registers; iterators do not.
 #![expect(clippy::needless_range_loop)]
@@ -24,21 +24,21 @@ use crate::cpu::blocks::{BlockMatrix, avx512};
 /// Bytes of the weight that a task reads.
 const TASK: usize = 1 << 15;
 
-/// Bytes of a weight that are read sooner than another thread begins.
+/// A weight of at most this many bytes is read before another thread could start.
 const ALONE: usize = 1 << 17;
 
-/// Values of the rows that stay near while some columns go by; a multiple of a block's, by any number
-/// of rows.
+/// Values of the rows that stay in the cache while a group of columns is read. Divided by any
+/// number of rows, it is a multiple of a block's values.
 const NEAR: usize = 6144;
 
-/// Columns that go by.
+/// Columns in a group.
 const GROUP: usize = 8;
 
 /// `c = onto + a · b` for 1 to 8 rows, which are contiguous.
 ///
 /// # Safety
-/// The processor has what [`avx512::is_available`] asks for; the shapes fit, none is zero, and the
-/// columns of `b` are lines.
+/// The processor must have what [`avx512::is_available`] asks for; the shapes must fit, no size may
+/// be zero, and the columns of `b` must be lines.
 pub(super) unsafe fn product(
     a: Matrix<'_, f32>,
     b: BlockMatrix<'_>,
@@ -88,22 +88,22 @@ thread_local! {
     static COPY: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// The rows in the order in which they are read: `[groups of 32 along k][M][32]`, zero where there is
-/// nothing.
+/// The rows in the order in which they are read: `[groups of 32 along k][M][32]`, padded with
+/// zeros.
 struct Left {
     data: *const f32,
     rows: usize,
     k: usize,
 }
 
-// SAFETY: what lies there is only read, and outlives the call.
+// SAFETY: the memory is only read, and outlives the call.
 unsafe impl Sync for Left {}
 
-/// Copies rows to where they are read from, among `places` for as many rows.
+/// Copies the rows into the order in which they are read, with places for `places` rows.
 fn copied(a: Matrix<'_, f32>, places: usize, lines: &mut Vec<Line>) -> *const f32 {
     let length = a.cols().next_multiple_of(32) * places;
     let data = room(lines, length).cast::<f32>();
-    // SAFETY: there is room for so many words.
+    // SAFETY: there is room for `length` words.
     let copy = unsafe { std::slice::from_raw_parts_mut(data, length) };
     for (group, copy) in copy.chunks_exact_mut(32 * places).enumerate() {
         for (i, copy) in copy.chunks_exact_mut(32).enumerate() {
@@ -157,7 +157,7 @@ impl<const M: usize> avx512::Work for Columns<'_, M> {
             let mut sums = [[[_mm512_setzero_ps(); 2]; M]; GROUP];
             for from in (0..k).step_by(step) {
                 for (sums, j) in sums.iter_mut().zip(columns.clone()) {
-                    // In registers as long as the part lasts.
+                    // Kept in registers for this part of the line.
                     let mut own = *sums;
                     let line = self.b.bytes_of(j).as_ptr();
                     // SAFETY: the line has `k` values, as the rows have.
@@ -179,7 +179,7 @@ impl<const M: usize> avx512::Work for Columns<'_, M> {
                 for i in 0..self.left.rows {
                     let sum = _mm512_reduce_add_ps(_mm512_add_ps(sums[i][0], sums[i][1]));
                     let (c, base, _) = self.output.at(i, j, false);
-                    // SAFETY: the column is this task's.
+                    // SAFETY: no other task has this column.
                     unsafe { *c = if base.is_null() { sum } else { *base + sum } };
                 }
             }

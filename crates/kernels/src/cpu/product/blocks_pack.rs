@@ -1,4 +1,5 @@
-//! Panels of a weight in blocks: lines are unpacked into memory in cache, panels are made of that.
+//! Panels of a weight in blocks: lines are unpacked into memory that stays in the cache, and panels
+//! are made from that.
 
 use std::arch::x86_64::*;
 
@@ -6,16 +7,17 @@ use super::pack::{self, Block, interleave, mask16, panel_vectors};
 use super::packed::Right;
 use crate::cpu::blocks::{BlockMatrix, avx512};
 
-/// Values of a line that are unpacked before those of the next one: those of 32 lines are near then.
+/// Values of a line that are unpacked before those of the next line; those of 32 lines fit the
+/// cache.
 const AT_ONCE: usize = 256;
 
-/// From one line to the next in that memory, not a multiple of 4 KiB.
+/// The distance from one line to the next in that memory; it is not a multiple of 4 KiB.
 const STRIDE: usize = AT_ONCE + 16;
 
-/// Most columns of a task, for which a line along the columns is unpacked at once.
+/// The most columns of a task; a line along the columns is unpacked for all of them at once.
 const COLUMNS: usize = super::packed::COLUMNS;
 
-/// Memory as vectors lie in it.
+/// Memory aligned for vectors.
 #[repr(align(64))]
 struct Room<T, const LENGTH: usize>(std::mem::MaybeUninit<[T; LENGTH]>);
 
@@ -38,8 +40,8 @@ pub(super) struct Narrow<'a>(pub BlockMatrix<'a>);
 /// Unpacks a part of a line.
 ///
 /// # Safety
-/// The processor has what [`avx512::is_available`] asks for; `from` is a multiple of 32, the line as
-/// long as `to`, and there is room.
+/// The processor must have what [`avx512::is_available`] asks for; `from` must be a multiple of 32,
+/// the line must have `to` values, and `out` must have room for them.
 unsafe fn unpack(b: &BlockMatrix<'_>, line: usize, from: usize, to: usize, out: *mut f32) {
     let bytes = b.bytes_of(line).as_ptr();
     // SAFETY: the caller's promise.
@@ -53,7 +55,7 @@ fn panels(cols: usize, mut each: impl FnMut(usize, usize)) {
     }
 }
 
-/// Calls `each` with the parts of a range that [`AT_ONCE`] values make, cut at its multiples.
+/// Calls `each` with the parts of a range, which is cut at the multiples of [`AT_ONCE`].
 fn parts(from: usize, to: usize, mut each: impl FnMut(usize, usize)) {
     let mut at = from;
     while at < to {
@@ -65,7 +67,7 @@ fn parts(from: usize, to: usize, mut each: impl FnMut(usize, usize)) {
 
 impl Right for Wide<'_> {
     unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32) {
-        // SAFETY: the caller's promise; that it is multiplied says what the processor has.
+        // SAFETY: the caller's promise; it is called only if the processor has the features.
         unsafe {
             if self.0.has_contiguous_rows() {
                 rows_in_f32(&self.0, [row, rows], [col, cols], out);
@@ -78,7 +80,7 @@ impl Right for Wide<'_> {
 
 impl Right for Narrow<'_> {
     unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32) {
-        // SAFETY: the caller's promise; that it is multiplied says what the processor has.
+        // SAFETY: the caller's promise; it is called only if the processor has the features.
         unsafe {
             if self.0.has_contiguous_rows() {
                 rows_in_bf16(&self.0, [row, rows], [col, cols], out);
@@ -89,7 +91,7 @@ impl Right for Narrow<'_> {
     }
 }
 
-/// Of a matrix whose columns are lines.
+/// Packs a matrix whose columns are lines.
 ///
 /// # Safety
 /// As for [`Right::pack`].
@@ -104,7 +106,7 @@ unsafe fn columns_in_f32(
         let panel = out.wrapping_add(j * rows);
         parts(row, row + rows, |from, to| {
             let start = from / 32 * 32;
-            // SAFETY: the lines are there and as long; a part fits its line of the room.
+            // SAFETY: the lines exist and are that long; a part fits its line of the room.
             unsafe {
                 for q in 0..columns {
                     unpack(b, col + j + q, start, to, room.at(q * STRIDE));
@@ -123,7 +125,7 @@ unsafe fn columns_in_f32(
     });
 }
 
-/// Of a matrix whose columns are lines.
+/// Packs a matrix whose columns are lines.
 ///
 /// # Safety
 /// As for [`Right::pack`], with AVX512-BF16.
@@ -168,7 +170,7 @@ unsafe fn columns_in_bf16(
     });
 }
 
-/// Of a matrix whose rows are lines.
+/// Packs a matrix whose rows are lines.
 ///
 /// # Safety
 /// As for [`Right::pack`].
@@ -182,7 +184,7 @@ unsafe fn rows_in_f32(
     let mut line = Room::<f32, COLUMNS>::new();
     assert!(cols <= COLUMNS);
     for p in 0..rows {
-        // SAFETY: the line is there, and as long as that; its part fits.
+        // SAFETY: the line exists and is that long; its part fits.
         unsafe {
             unpack(b, row + p, col, col + cols, line.at(0));
             panels(cols, |j, columns| {
@@ -198,7 +200,7 @@ unsafe fn rows_in_f32(
     }
 }
 
-/// Of a matrix whose rows are lines.
+/// Packs a matrix whose rows are lines.
 ///
 /// # Safety
 /// As for [`Right::pack`], with AVX512-BF16.
@@ -214,7 +216,7 @@ unsafe fn rows_in_bf16(
     let depth = rows.div_ceil(2);
     let in_turn = interleave_halves();
     for p in 0..depth {
-        // SAFETY: the lines are there, and as long as that; their parts fit.
+        // SAFETY: the lines exist and are that long; their parts fit.
         unsafe {
             unpack(b, row + 2 * p, col, col + cols, lines.at(0));
             let has_second = 2 * p + 1 < rows;
@@ -242,7 +244,7 @@ unsafe fn rows_in_bf16(
 /// Indices that take elements of the two halves of a vector in turn.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn interleave_halves() -> __m512i {
-    // Of two vectors the second begins at 32, of two halves at 16.
+    // The second of two vectors begins at 32, the second of two halves at 16.
     let both = interleave(0);
     _mm512_sub_epi16(both, _mm512_set1_epi32(16 << 16))
 }

@@ -3,7 +3,7 @@ use super::{ROWS as ROWS_READ, *};
 use crate::cpu::Weight;
 use crate::cpu::blocks::tests::random_blocks;
 
-/// Numbers in -1..1 that a seed decides.
+/// Random numbers in -1..1 from a seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let bytes = crate::cpu::blocks::tests::bytes(4 * count, seed);
     let words = bytes.chunks_exact(4);
@@ -14,7 +14,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 
 const ROWS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 33, 130, 256];
 
-/// Both directions against sums in f64 of the values, for every type and odd shapes.
+/// Compares both directions with sums of the values in f64, for every type and odd shapes.
 fn compare(
     round: impl Fn(usize, f32) -> f32,
     run: impl Fn(Matrix<'_, f32>, BlockMatrix<'_>, Onto<'_>, &mut MatrixMut<'_>),
@@ -32,7 +32,7 @@ fn compare(
             let mut values = vec![0.0; lines * length];
             of.dequantize(&bytes, &mut values);
             for m in ROWS {
-                // Few rows of many shapes, many of some.
+                // Few rows for all shapes, many rows for some.
                 if m > 9 && turn % 3 != 0 {
                     turn += 1;
                     continue;
@@ -58,7 +58,7 @@ fn compare(
                         };
                         f64::from(round(m, value))
                     };
-                    // All of a few rows, of many the first and the last.
+                    // All rows if they are few, otherwise the first and the last.
                     for i in (0..m).filter(|&i| m < 10 || i == 0 || i == m - 1) {
                         for j in 0..n + 5 {
                             let (got, old) = (c[i * (n + 5) + j], before[i * (n + 5) + j]);
@@ -101,7 +101,7 @@ fn agrees_with_f64() {
     compare(|_, x| x, plainly);
 }
 
-/// Where it is allowed, the factors of products of many rows are those rounded to bf16.
+/// Where rounding is allowed, products of many rows have factors rounded to bf16.
 #[test]
 fn agrees_with_f64_of_rounded_factors() {
     let run = |a: Matrix<'_, f32>, b: BlockMatrix<'_>, onto: Onto<'_>, c: &mut MatrixMut<'_>| {
@@ -163,7 +163,7 @@ fn threads_do_not_change_a_bit() {
                         weight.times(backward, Onto::Zero),
                     ]
                 });
-                // A row is the same whatever is beside it.
+                // A row is the same whatever the other rows are.
                 assert_eq!(products[1][0][..lines], products[0][0]);
                 assert_eq!(products[2][0][..3 * lines], products[1][0]);
                 products

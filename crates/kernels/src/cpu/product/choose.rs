@@ -31,7 +31,7 @@ pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &m
     if !is_empty(&a, &b) && is_x86_feature_detected!("avx512f") {
         let k = a.cols();
         if takes_few(a.rows(), &b) && a.has_contiguous_rows() {
-            // SAFETY: the feature was asked for, the shapes were checked.
+            // SAFETY: the feature and the shapes were checked.
             return unsafe { few::product_f32(a, b, onto, c) };
         }
         if is_low_rank(&a, &b) {
@@ -43,13 +43,13 @@ pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &m
                 }
             }
             let a = Matrix::with_stride(&turned, rows, k, stride);
-            // SAFETY: the feature was asked for, the shapes were checked.
+            // SAFETY: the feature and the shapes were checked.
             return unsafe { few::product_f32(a, b, onto, c) };
         }
         if b.cols() <= thin::COLUMNS && a.has_contiguous_rows() {
             return thin::product(a, b, onto, c);
         }
-        // SAFETY: the feature was asked for, the shapes were checked.
+        // SAFETY: the feature and the shapes were checked.
         unsafe {
             packed::product(
                 &packed::F32,
@@ -97,7 +97,8 @@ pub fn product_packed(a: &PackedLeft, b: Matrix<'_, bf16>, onto: Onto<'_>, c: &m
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a packed matrix says that the features are there; the shapes were checked.
+    // SAFETY: a packed matrix exists only if the processor has the features; the shapes were
+    // checked.
     unsafe {
         if takes_few(a.rows(), &b) {
             return few::product_packed(a, b, onto, c);
@@ -116,12 +117,13 @@ fn is_few<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
     a.rows() <= gemv::ROWS && a.has_contiguous_rows() && !is_empty(a, b)
 }
 
-/// What keeps rows of as many values as a page has out of one set of the cache.
+/// A gap after each row: without it, rows of a page's size would all be in the same set of the
+/// cache.
 #[cfg(target_arch = "x86_64")]
 const GAP: usize = 16;
 
-/// Whether it is the gradient of a low rank's factor: few rows, which lie as columns, by many; packing those
-/// would cost more than turning the few.
+/// Whether this is the gradient of a low-rank factor: few rows, which are stored as columns, times
+/// many. Packing the many would cost more than transposing the few.
 #[cfg(target_arch = "x86_64")]
 fn is_low_rank(a: &Matrix<'_, f32>, b: &Matrix<'_, f32>) -> bool {
     let is_turned = !a.has_contiguous_rows() && b.has_contiguous_rows();
@@ -134,7 +136,8 @@ fn takes_few<B>(rows: usize, b: &Matrix<'_, B>) -> bool {
     rows <= few::ROWS && b.has_contiguous_rows()
 }
 
-/// `c = onto + a · b` with the values of `b` in f32: `[m, k] · [k, n]`, any strides.
+/// `c = onto + a · b` with the values of `b` in f32, or in bf16 if `b` allows it and there are many
+/// rows: `[m, k] · [k, n]`, any strides.
 ///
 /// # Panics
 /// If the shapes do not fit each other.

@@ -1,11 +1,11 @@
-//! Products of a few rows, more than `gemv` takes: the weight is read as it lies, since packing it
-//! would cost more than they do.
+//! Products of a few rows, more than `gemv` takes: the weight is read in place, since packing it
+//! would cost more than the product.
 //!
-//! The weight is read in tiles of 32 columns and some words along k (an f32, or two bf16 neighbours), which
-//! go along its rows as they lie in memory; the sums of all rows of A for a tile stay in registers, and
-//! the tile below goes on with them. Tasks have columns of their own, and sums are cut along k as those of
-//! the packed product are, so that neither the number of threads nor that of rows changes a bit. Of a
-//! weight whose columns are contiguous a panel is as fast.
+//! The weight is read in tiles of 32 columns and some words along k (an f32, or two bf16
+//! neighbours), along its rows as they lie in memory. The sums of all rows of A for a tile stay in
+//! registers, and the next tile along k continues them. Each task has its own columns, and sums are
+//! cut along k as in the packed product, so neither the number of threads nor that of rows changes
+//! a bit. For a weight whose columns are contiguous, a panel is as fast.
 
 use std::arch::x86_64::*;
 use std::cell::Cell;
@@ -20,16 +20,16 @@ use super::pack::{interleave, mask16, mask32};
 use super::packed::{Operand, bits, depth_step, operand};
 use super::{Matrix, MatrixMut, Onto, PackedLeft};
 
-/// Most rows for which this is the way: their sums for 32 columns take half of the registers.
+/// The most rows that are computed this way: their sums for 32 columns take half of the registers.
 pub(super) const ROWS: usize = 8;
 
-/// Most columns of a task.
+/// The most columns of a task.
 const COLUMNS: usize = 768;
 
-/// The same where rows are more than a tile has: the sums of all of them wait in the first-level cache.
+/// The same if there are more rows than a tile has: the sums of all wait in the first-level cache.
 const COLUMNS_OF_MANY: usize = 256;
 
-/// Words of the weight that are on their way while as many are read: half of the first-level cache.
+/// Words of the weight that are prefetched while as many are read: half of the first-level cache.
 const NEXT: usize = 6144;
 
 /// The rows of A in words, blocks of `depth` words along k one after the other.
@@ -43,7 +43,7 @@ struct Left {
     words: usize,
 }
 
-// SAFETY: what lies there is only read, and outlives the call.
+// SAFETY: the memory is only read, and outlives the call.
 unsafe impl Sync for Left {}
 
 impl Left {
@@ -58,24 +58,26 @@ thread_local! {
     static SUMS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// One tile's work: `sums += a · b`, and after the last of a block `c = base + sums`.
+/// One tile's work: `sums += a · b`, and after the last tile of a block `c = base + sums`.
 struct Tile<T> {
-    /// The rows of A from the tile on, with the words from one to the next.
+    /// The rows of A from the tile on.
     a: *const u32,
+    /// The words from one row to the next.
     a_stride: usize,
     b: *const T,
     b_stride: usize,
     /// The rows of B.
     rows: usize,
-    /// What the tile below reads.
+    /// What the next tile along k reads.
     next: *const T,
     /// At most 32.
     columns: usize,
-    /// Rows of whole tiles.
+    /// The sums so far, in rows of whole tiles.
     sums: *mut f32,
     sums_stride: usize,
-    /// Whether there are no sums yet, and whether none follow.
+    /// Whether there are no sums yet.
     is_first: bool,
+    /// Whether this is the last tile of a block along k.
     is_last: bool,
     c: *mut f32,
     c_stride: usize,
@@ -102,7 +104,7 @@ macro_rules! format_of {
         #[target_feature(enable = $features)]
         unsafe fn $kernel<const ROWS: usize>($tile: &Tile<$element>) {
             let $masks = [mask16($tile.columns), mask16($tile.columns.saturating_sub(16))];
-            // Loops over constant ranges leave it in registers; iterators do not.
+            // Loops over constant ranges leave the sums in registers; iterators do not.
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
             // SAFETY: the caller's promise about the tile's pointers; masks keep to its columns.
             unsafe {
@@ -192,11 +194,11 @@ format_of!(
     )
 );
 
-/// `c = onto + a · b` for few rows; those of both sides are contiguous. Of more than [`ROWS`] each so many
-/// read the weight while it is near.
+/// `c = onto + a · b` for few rows; the rows of both sides are contiguous. If there are more than
+/// [`ROWS`], groups of that many read the weight in turn while it is in the cache.
 ///
 /// # Safety
-/// The processor has `avx512f`; the shapes fit, and none of them is zero.
+/// The processor must have `avx512f`; the shapes must fit, and no size may be zero.
 pub(super) unsafe fn product_f32(
     a: Matrix<'_, f32>,
     b: Matrix<'_, f32>,
@@ -218,7 +220,7 @@ pub(super) unsafe fn product_f32(
 /// `c = onto + a · b` for 1 to [`ROWS`] rows; those of `b` are contiguous.
 ///
 /// # Safety
-/// The shapes fit, and none of them is zero.
+/// The shapes must fit, and no size may be zero.
 pub(super) unsafe fn product_packed(
     a: &PackedLeft,
     b: Matrix<'_, bf16>,
@@ -233,7 +235,7 @@ pub(super) unsafe fn product_packed(
         depth: depth_step(words),
         words,
     };
-    // SAFETY: that `a` is there says what the processor has; the caller's promise.
+    // SAFETY: `a` exists only if the processor has the features; the caller's promise.
     unsafe { product(&BF16, left, bits(b), a.cols(), onto, c) };
 }
 
@@ -249,7 +251,8 @@ unsafe fn product<T: Sync>(
 ) {
     let (rows, n) = (c.rows(), c.cols());
     let output = Output::new(onto, c);
-    // Long rows read faster: no more tasks than threads where they are not too long for the cache.
+    // Long rows are read faster: there are no more tasks than threads unless rows outgrow the
+    // cache.
     let most = if rows > ROWS {
         COLUMNS_OF_MANY
     } else {
@@ -262,12 +265,12 @@ unsafe fn product<T: Sync>(
         .with_max_len(1)
         .for_each(|task| {
             let columns = task * width..n.min((task + 1) * width);
-            // SAFETY: the caller's promise; the columns are this task's.
+            // SAFETY: the caller's promise; no other task has these columns.
             unsafe { by_tiles(format, rows, &left, &b, k, &output, columns) };
         });
 }
 
-/// The columns of C that `columns` says, of `rows` rows.
+/// Computes the columns `columns` of C, which has `rows` rows.
 ///
 /// # Safety
 /// As for [`product`].
@@ -315,7 +318,7 @@ unsafe fn by_tiles<T>(
                 base,
                 base_stride,
             };
-            // SAFETY: the tile is inside of C, A, B and the sums.
+            // SAFETY: the tile is inside C, A, B and the sums.
             unsafe { (format.tiles[rows - 1])(&tile) };
         }
         word += words;

@@ -1,9 +1,9 @@
 //! Products of a few rows, `m <= ROWS`: each weight is read once, and reading it is all the work.
 //!
 //! A weight with contiguous rows, `[k, n]`, is cut along k into pieces that are contiguous in
-//! memory; a piece adds up in a row of its own, and the rows are summed in order. A weight with
-//! contiguous columns needs one inner product for each column. The cuts depend on the shape alone,
-//! so that neither the number of threads nor its timing changes a result.
+//! memory; each piece is summed into a row of its own, and these rows are summed in order. A weight
+//! with contiguous columns needs one inner product for each column. The cuts depend on the shape
+//! alone, so neither the number of threads nor their timing changes a result.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -15,11 +15,11 @@ use rayon::prelude::*;
 use super::gemv_avx512 as avx512;
 use super::{Matrix, MatrixMut, Onto, Output};
 
-/// Most rows of A for which this is the way.
+/// The most rows of A that are computed this way.
 pub(crate) const ROWS: usize = 4;
 
-/// Pieces of a weight with contiguous rows: enough for the threads, few enough for their sums to be
-/// small beside the weight.
+/// Pieces of a weight with contiguous rows: enough for the threads, and few enough for their sums
+/// to be small compared with the weight.
 const PIECES: usize = 16;
 
 /// Columns that a task makes when columns are contiguous.
@@ -32,7 +32,8 @@ pub(super) trait Weight: Copy + Send + Sync {
     /// The 16 elements at `from` that `mask` selects, zero for the others.
     ///
     /// # Safety
-    /// The processor has `avx512f`, `avx512bw` and `avx512vl`; the selected elements are in memory.
+    /// The processor must have `avx512f`, `avx512bw` and `avx512vl`; the selected elements must be
+    /// valid.
     #[cfg(target_arch = "x86_64")]
     unsafe fn load(from: *const Self, mask: u16) -> std::arch::x86_64::__m512;
 }
@@ -142,11 +143,11 @@ fn rows<T: Weight, const M: usize>(
     SUMS.set(sums);
 }
 
-/// Adds `a · w` to some columns of C, on this thread, with the bits of [`product`]: `a` has 1 to [`ROWS`]
-/// contiguous rows, and the columns of `w` are contiguous.
+/// Adds `a · w` to some columns of C, on this thread, with the bits of [`product`]: `a` has 1 to
+/// [`ROWS`] contiguous rows, and the columns of `w` are contiguous.
 ///
 /// # Safety
-/// C has such columns and as many rows as `a`, and nobody else writes them.
+/// C must have these columns and as many rows as `a`, and nobody else may write them.
 pub(in crate::cpu) unsafe fn add_few_columns(
     a: Matrix<'_, f32>,
     w: Matrix<'_, f32>,
@@ -188,7 +189,7 @@ unsafe fn add_columns<const M: usize>(
     }
 }
 
-/// [`plain::add_rows`] by what the processor has.
+/// [`plain::add_rows`], with the instructions that the processor has.
 fn add_rows<T: Weight, const M: usize>(
     a: [&[f32]; M],
     w: Matrix<'_, T>,
@@ -197,13 +198,13 @@ fn add_rows<T: Weight, const M: usize>(
 ) {
     #[cfg(target_arch = "x86_64")]
     if avx512::is_available() {
-        // SAFETY: the features were asked for.
+        // SAFETY: the features were checked.
         return unsafe { avx512::add_rows(a, w, from, sums) };
     }
     plain::add_rows(a, w, from, sums);
 }
 
-/// [`plain::inner_products`] by what the processor has.
+/// [`plain::inner_products`], with the instructions that the processor has.
 fn inner_products<T: Weight, const M: usize>(
     a: &[&[f32]; M],
     w: Matrix<'_, T>,
@@ -212,7 +213,7 @@ fn inner_products<T: Weight, const M: usize>(
 ) {
     #[cfg(target_arch = "x86_64")]
     if avx512::is_available() {
-        // SAFETY: the features were asked for.
+        // SAFETY: the features were checked.
         return unsafe { avx512::inner_products(a, w, from, sums) };
     }
     plain::inner_products(a, w, from, sums);

@@ -1,7 +1,7 @@
 //! The loops of products of a few rows, with AVX-512.
 //!
-//! They read W from its first byte to its last: several rows side by side cost a third of the
-//! memory's speed.
+//! They read W from its first byte to its last: reading several rows side by side would cost a
+//! third of the memory's speed.
 
 // A loop over a constant range of indices leaves its arrays in registers; iterators do not.
 #![expect(clippy::needless_range_loop)]
@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 use super::Matrix;
 use super::gemv::Weight;
 
-/// Bytes ahead of the reading that memory is asked for.
+/// How many bytes ahead memory is prefetched.
 const AHEAD: usize = 2048;
 
 pub(super) fn is_available() -> bool {
@@ -28,7 +28,7 @@ fn mask(count: usize) -> u16 {
     }
 }
 
-/// 16 elements, with those that follow later on their way.
+/// Loads 16 elements, and prefetches those that follow later.
 ///
 /// # Safety
 /// As for [`Weight::load`].
@@ -43,7 +43,7 @@ unsafe fn stream<T: Weight>(from: *const T, mask: u16) -> __m512 {
 /// `sums[i] += a[i] · w[from..]`, with as many rows of `w` as `a` has columns; sums `[M][n]`.
 ///
 /// # Safety
-/// The processor has what [`is_available`] asks for.
+/// The processor must have what [`is_available`] asks for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) unsafe fn add_rows<T: Weight, const M: usize>(
     a: [&[f32]; M],
@@ -74,7 +74,7 @@ pub(super) unsafe fn add_rows<T: Weight, const M: usize>(
 /// `sums[j][i] = a[i] · w[from + j]` with `M` sums for each row of `w`.
 ///
 /// # Safety
-/// The processor has what [`is_available`] asks for.
+/// The processor must have what [`is_available`] asks for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) unsafe fn inner_products<T: Weight, const M: usize>(
     a: &[&[f32]; M],

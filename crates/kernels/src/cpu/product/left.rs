@@ -1,4 +1,4 @@
-//! The left side of products in bf16, rounded and packed once for all that read it.
+//! The left side of products in bf16, rounded and packed once for all products that read it.
 
 use std::cell::Cell;
 
@@ -32,14 +32,15 @@ impl Drop for PackedLeft {
 }
 
 impl PackedLeft {
-    /// Whether this processor has AVX512-BF16, and what unpacks blocks: such a matrix is multiplied with
-    /// them too.
+    /// Whether this processor has AVX512-BF16, and the features that unpack blocks, since a packed
+    /// matrix is multiplied with blocks too.
     pub fn is_available() -> bool {
         avx512::is_available() && is_x86_feature_detected!("avx512bf16")
     }
 
-    /// Room for `[rows, cols]`, to be [written](Self::writer); none on processors without
-    /// AVX512-BF16, whose products do not round their left side, and none where it is empty.
+    /// Room for `[rows, cols]`, to be [written](Self::writer). `None` if it would be empty, and on
+    /// processors where it is not [available](Self::is_available): their products do not round
+    /// their left side.
     pub fn room(rows: usize, cols: usize) -> Option<Self> {
         if !Self::is_available() || rows == 0 || cols == 0 {
             return None;
@@ -51,7 +52,7 @@ impl PackedLeft {
         Some(packed)
     }
 
-    /// The matrix packed, rows in parallel.
+    /// Packs a matrix, its rows in parallel; `None` as for [`room`](Self::room).
     pub fn new(a: Matrix<'_, f32>) -> Option<Self> {
         let mut packed = Self::room(a.rows(), a.cols())?;
         let writer = packed.writer();
@@ -72,7 +73,7 @@ impl PackedLeft {
         self.cols
     }
 
-    /// For threads to write rows of their own.
+    /// A writer, through which each thread writes its own rows.
     pub fn writer(&mut self) -> Writer<'_> {
         Writer {
             data: self.lines.as_mut_ptr().cast(),
@@ -112,31 +113,31 @@ impl PackedLeft {
     }
 }
 
-/// Rows that a thread packs at a time.
+/// The number of rows that a thread packs at a time.
 const ROWS: usize = 4 * TILE_ROWS;
 
-/// What several threads write a [`PackedLeft`] with.
+/// Lets several threads write a [`PackedLeft`].
 pub struct Writer<'a> {
     packed: &'a PackedLeft,
     data: *mut u32,
 }
 
-// SAFETY: threads write rows of their own, by the promise that `write` asks for.
+// SAFETY: callers of `write` promise that no two threads write the same rows.
 unsafe impl Sync for Writer<'_> {}
 
 impl Writer<'_> {
     /// Packs rows from `first` on.
     ///
     /// # Panics
-    /// If there are not so many rows, or another number of columns.
+    /// If the packed matrix has fewer rows or another number of columns.
     ///
     /// # Safety
-    /// No other thread writes these rows.
+    /// No other thread may write these rows.
     pub unsafe fn write(&self, first: usize, a: Matrix<'_, f32>) {
         let Self { packed, data } = self;
         assert!(first + a.rows() <= packed.rows && a.cols() == packed.cols);
         let (step, from) = (packed.step(), operand(a));
-        // In the order of memory.
+        // In memory order.
         let rows = if a.has_contiguous_rows() {
             1
         } else {
@@ -147,8 +148,8 @@ impl Writer<'_> {
             for (block, start) in (0..packed.words()).step_by(step).enumerate() {
                 let columns = (2 * step).min(packed.cols - 2 * start);
                 let to = data.wrapping_add(packed.offset(block, first + row));
-                // SAFETY: the features were there when the room was made; the block is inside of
-                // the matrix, and the room is made for it.
+                // SAFETY: the features were checked when the room was made; the block is inside the
+                // matrix, and the room is made for it.
                 unsafe { pack::rows_f32_to_bf16(from.block(row, rows, 2 * start, columns), to) };
             }
         }

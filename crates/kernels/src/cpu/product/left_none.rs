@@ -1,23 +1,23 @@
-//! In place of `left.rs` on processors whose products do not round their left side.
+//! Replaces `left.rs` on processors whose products do not round their left side.
 
 use super::Matrix;
 
-/// What no such processor makes.
+/// A type without values: such a processor packs nothing.
 #[derive(Debug)]
 pub enum PackedLeft {}
 
 impl PackedLeft {
-    /// No.
+    /// Returns `false`.
     pub fn is_available() -> bool {
         false
     }
 
-    /// None.
+    /// Returns `None`.
     pub fn room(_rows: usize, _cols: usize) -> Option<Self> {
         None
     }
 
-    /// None.
+    /// Returns `None`.
     pub fn new(_: Matrix<'_, f32>) -> Option<Self> {
         None
     }
@@ -37,13 +37,13 @@ impl PackedLeft {
         match *self {}
     }
 
-    /// For threads to write rows of their own.
+    /// A writer, through which each thread writes its own rows.
     pub fn writer(&mut self) -> Writer<'_> {
         match *self {}
     }
 }
 
-/// What writes a [`PackedLeft`].
+/// Lets several threads write a [`PackedLeft`].
 pub struct Writer<'a>(&'a PackedLeft);
 
 impl Writer<'_> {

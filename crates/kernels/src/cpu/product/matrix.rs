@@ -1,6 +1,6 @@
 //! Views of matrices in slices: what the products read and write.
 
-/// A matrix in a slice, of which one stride is 1: element `(i, j)` lies at
+/// A matrix in a slice, with a stride of 1 along one axis: element `(i, j)` lies at
 /// `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a, T> {
@@ -46,7 +46,7 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
-    /// `[rows, cols]` with two strides, of which one is 1.
+    /// `[rows, cols]` with two strides, one of which is 1.
     ///
     /// # Panics
     /// If neither stride is 1 or `data` is shorter than the matrix.
@@ -64,7 +64,7 @@ impl<'a, T> Matrix<'a, T> {
     /// Some of the rows.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are no such rows.
     pub fn some_rows(self, rows: std::ops::Range<usize>) -> Self {
         assert!(rows.start <= rows.end && rows.end <= self.rows);
         Self {
@@ -77,7 +77,7 @@ impl<'a, T> Matrix<'a, T> {
     /// Some of the columns.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are no such columns.
     pub fn some_columns(self, columns: std::ops::Range<usize>) -> Self {
         self.transposed().some_rows(columns).transposed()
     }

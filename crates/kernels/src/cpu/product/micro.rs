@@ -2,17 +2,18 @@
 
 use std::arch::x86_64::*;
 
-/// Most rows of a tile: 14 rows of 2 vectors, 2 vectors of B and a broadcast fill the 32 registers.
+/// The most rows of a tile: 14 rows of 2 vectors, 2 vectors of B and a broadcast fill the 32
+/// registers.
 pub(super) const TILE_ROWS: usize = 14;
 
-/// Most vectors of 16 columns of a tile.
+/// The most vectors of 16 columns in a tile.
 pub(super) const TILE_VECTORS: usize = 2;
 
-/// Most words (32 bits: an f32, or two bf16 neighbours along k) that a packed block is deep.
+/// The most words (32 bits: an f32, or two bf16 neighbours along k) that a packed block is deep.
 pub(super) const DEPTH: usize = 384;
 
-/// Words from a packed row of A to the next. Not a multiple of 4 KiB, which would put every row in
-/// the same cache set.
+/// Words from a packed row of A to the next. It is not a multiple of 4 KiB, which would put every
+/// row in the same cache set.
 pub(super) const A_STRIDE: usize = DEPTH + 16;
 
 /// One tile's work: `c = base + a · b`.
@@ -33,7 +34,7 @@ pub(super) struct Tile {
 }
 
 /// # Safety
-/// The processor has the kernel's features; `a`, `b`, `c` and `base` cover the tile.
+/// The processor must have the kernel's features; `a`, `b`, `c` and `base` must cover the tile.
 pub(super) type Micro = unsafe fn(&Tile);
 
 /// Kernels by `[rows - 1][vectors - 1]`.

@@ -1,8 +1,8 @@
-//! Where a product goes.
+//! Where a product is written.
 
 use super::{MatrixMut, Onto};
 
-/// Where the tiles go and what they are added to in the first block along k.
+/// Where tiles are written, and what they are added to in the first block along k.
 pub(in crate::cpu) struct Output {
     c: *mut f32,
     stride: usize,
@@ -30,7 +30,7 @@ impl Output {
         }
     }
 
-    /// Rows of so many values without gaps, which are overwritten.
+    /// Rows of `stride` values without gaps, which are overwritten.
     pub(in crate::cpu) fn of_rows(c: *mut f32, stride: usize) -> Self {
         Self {
             c,
@@ -44,8 +44,8 @@ impl Output {
         self.stride
     }
 
-    /// Where an element of C lies, and what is added there, which may be null, with its stride: what
-    /// C holds once it `goes_on`.
+    /// Where an element of C lies, and what the product is added to there, with its stride: null,
+    /// the base, or C itself if the sum `goes_on`.
     pub(in crate::cpu) fn at(
         &self,
         row: usize,

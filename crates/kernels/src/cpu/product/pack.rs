@@ -2,7 +2,7 @@
 //!
 //! A word is 32 bits along k: an f32, or two bf16 neighbours with the earlier one in the low half.
 //! A is `[rows][A_STRIDE]` words, B is one panel `[depth][32]` (or `[depth][16]`) after another.
-//! What a block lacks of a full vector is zero.
+//! Vectors that a block does not fill are padded with zeros.
 
 use std::arch::x86_64::*;
 
@@ -30,7 +30,7 @@ pub(super) fn panel_vectors(columns: usize) -> usize {
     columns.div_ceil(16).min(TILE_VECTORS)
 }
 
-/// Asks for one of `parts` parts of the block's memory.
+/// Prefetches one of `parts` parts of the block's memory.
 pub(super) fn prefetch<T>(block: &Block<T>, part: usize, parts: usize) {
     let (lines, len, stride) = if block.col_stride == 1 {
         (block.rows, block.cols, block.row_stride)
@@ -54,7 +54,7 @@ pub(super) fn prefetch<T>(block: &Block<T>, part: usize, parts: usize) {
     }
 }
 
-/// Asks for so many words.
+/// Prefetches `count` words.
 pub(super) fn prefetch_words(words: *const u32, count: usize) {
     for word in (0..count).step_by(16) {
         // SAFETY: a prefetch never faults.
@@ -70,10 +70,11 @@ pub(super) fn mask32(count: usize) -> __mmask32 {
     ((1u64 << count.min(32)) - 1) as __mmask32
 }
 
-/// Rows of f32 as words.
+/// Packs rows of f32 as words.
 ///
 /// # Safety
-/// `a` lies in memory, at most `TILE_ROWS` by `DEPTH`; `out` holds `rows * A_STRIDE` words.
+/// `a` must be valid, at most `TILE_ROWS` by `DEPTH`; `out` must have room for `rows * A_STRIDE`
+/// words.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn rows_f32(a: Block<f32>, out: *mut u32) {
     // SAFETY: masks keep the loads inside the block.
@@ -96,7 +97,7 @@ pub(super) unsafe fn rows_f32(a: Block<f32>, out: *mut u32) {
     }
 }
 
-/// Rows of f32 as pairs of bf16, rounded to nearest even.
+/// Packs rows of f32 as pairs of bf16, rounded to nearest even.
 ///
 /// # Safety
 /// As for [`rows_f32`], with twice as many columns.
@@ -127,7 +128,7 @@ pub(super) unsafe fn rows_f32_to_bf16(a: Block<f32>, out: *mut u32) {
 }
 
 /// # Safety
-/// `out` holds 16 words.
+/// `out` must have room for 16 words.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn store_pairs(out: *mut u32, low: __m512, high: __m512) {
     let pairs = _mm512_cvtne2ps_pbh(high, low);
@@ -135,10 +136,10 @@ unsafe fn store_pairs(out: *mut u32, low: __m512, high: __m512) {
     unsafe { _mm512_storeu_si512(out.cast(), std::mem::transmute::<__m512bh, __m512i>(pairs)) }
 }
 
-/// Rows of the 16 columns from `p` on of a block whose columns are contiguous.
+/// The rows of the 16 columns from `p` on, in a block whose columns are contiguous.
 ///
 /// # Safety
-/// The block lies in memory and has at most 16 rows.
+/// The block must be valid and have at most 16 rows.
 #[target_feature(enable = "avx512f")]
 unsafe fn columns_as_rows(a: Block<f32>, p: usize) -> [__m512i; 16] {
     let rows = mask16(a.rows);
@@ -150,11 +151,11 @@ unsafe fn columns_as_rows(a: Block<f32>, p: usize) -> [__m512i; 16] {
     transpose(words)
 }
 
-/// A block `[depth, columns]` of f32 as panels.
+/// Packs a block `[depth, columns]` of f32 as panels.
 ///
 /// # Safety
-/// `b` lies in memory; `out` is aligned to 64 bytes and holds `depth` times the columns rounded up
-/// to 16 words.
+/// `b` must be valid; `out` must be aligned to 64 bytes and have room for `depth` times the
+/// columns, rounded up to 16, in words.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn panels_f32(b: Block<f32>, out: *mut u32) {
     // SAFETY: masks keep the loads inside the block.
@@ -187,7 +188,7 @@ pub(super) unsafe fn panels_f32(b: Block<f32>, out: *mut u32) {
     }
 }
 
-/// A block `[k, columns]` of bf16 as panels of pairs along k.
+/// Packs a block `[k, columns]` of bf16 as panels of pairs along k.
 ///
 /// # Safety
 /// As for [`panels_f32`], with a depth of `k / 2` rounded up.
@@ -240,7 +241,7 @@ pub(super) fn interleave(from: i16) -> __m512i {
     unsafe { _mm512_loadu_si512(index.as_ptr().cast()) }
 }
 
-/// Panels of a block whose columns are contiguous along k, in words.
+/// Packs a block of words whose columns are contiguous along k.
 ///
 /// # Safety
 /// As for [`panels_f32`].
@@ -309,7 +310,7 @@ unsafe fn panels_of_columns_bf16(b: Block<u16>, depth: usize, out: *mut u32) {
 }
 
 /// # Safety
-/// `out` holds `depth` (at most 16) vectors, `width` vectors apart.
+/// `out` must have room for `depth` (at most 16) vectors, `width` vectors apart.
 #[target_feature(enable = "avx512f")]
 unsafe fn store_depths(words: [__m512i; 16], depth: usize, out: *mut u32, width: usize) {
     for (q, word) in words.iter().enumerate().take(depth) {

@@ -1,11 +1,12 @@
-//! The blocked product: B is copied into panels a block at a time, tiles of C are made from them.
+//! The blocked product: B is copied into panels a block at a time, and tiles of C are made from
+//! them.
 //!
-//! C is cut into tasks that share nothing they write, each a range of rows and columns. A task copies
-//! its block of B (`DEPTH` words deep) into its own core's second-level cache, then runs over its
-//! rows, 14 at a time. Rows of A are copied by each task as it comes to them, or, where A has to be
-//! rounded to bf16, once for all tasks ([`PackedLeft`]). The sum along k is cut at depths that k alone
-//! decides, and is never shared between tasks, so that neither the number of threads nor the number
-//! of rows changes a result.
+//! C is cut into tasks, each a range of rows and columns, which write nothing in common. A task
+//! copies its block of B (`DEPTH` words deep) into its own core's second-level cache, then runs
+//! over its rows, 14 at a time. Each task copies rows of A as it comes to them; if A has to be
+//! rounded to bf16, it is copied once for all tasks ([`PackedLeft`]). The sum along k is cut at
+//! depths that depend on k alone, and is never shared between tasks, so neither the number of
+//! threads nor the number of rows changes a result.
 
 use std::cell::RefCell;
 
@@ -17,13 +18,13 @@ use super::output::Output;
 use super::pack::{self, Block};
 use super::{Matrix, MatrixMut, Onto, PackedLeft};
 
-/// Most columns of a task: a block of B then takes half a megabyte.
+/// The most columns of a task: a block of B then takes half a megabyte.
 pub(super) const COLUMNS: usize = 384;
 
-/// Rows below which copying B for them costs more than an idle core.
+/// The number of rows below which copying B for them costs more than an idle core.
 const FEW_ROWS: usize = 128;
 
-/// Columns below which reading all of A for them costs more than packing B again.
+/// The number of columns below which reading all of A for them costs more than packing B again.
 const FEW_COLUMNS: usize = 192;
 
 /// How the left side of one kind of product is packed, and how both are multiplied.
@@ -48,26 +49,26 @@ pub(super) static BF16: Format<f32> = Format {
     kernels: &micro::BF16,
 };
 
-/// The right side of a product, in any form that panels can be made of.
+/// The right side of a product, in any form that panels can be made from.
 pub(super) trait Right: Sync {
-    /// Makes panels of some of its rows and columns; `row` is a multiple of a word's elements and of
-    /// 16, `col` of 32.
+    /// Makes panels of some of its rows and columns; `row` is a multiple of a word's elements and
+    /// of 16, `col` of 32.
     ///
     /// # Safety
-    /// The block is inside of it, and `out` has room for its panels.
+    /// The block must be inside the matrix, and `out` must have room for its panels.
     unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32);
 }
 
 impl Right for Operand<f32> {
     unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32) {
-        // SAFETY: the caller's promise; that it is multiplied says what the processor has.
+        // SAFETY: the caller's promise; it is called only if the processor has the features.
         unsafe { pack::panels_f32(self.block(row, rows, col, cols), out) }
     }
 }
 
 impl Right for Operand<u16> {
     unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32) {
-        // SAFETY: the caller's promise; that it is multiplied says what the processor has.
+        // SAFETY: the caller's promise; it is called only if the processor has the features.
         unsafe { pack::panels_bf16(self.block(row, rows, col, cols), out) }
     }
 }
@@ -90,7 +91,7 @@ pub(in crate::cpu) struct Operand<T> {
     col_stride: usize,
 }
 
-// SAFETY: the slice behind it is only read, and outlives the call.
+// SAFETY: the slice that it points to is only read, and outlives the call.
 unsafe impl<T: Sync> Sync for Operand<T> {}
 
 pub(in crate::cpu) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
@@ -102,7 +103,7 @@ pub(in crate::cpu) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
 }
 
 impl<T> Operand<T> {
-    /// Rows of so many values without gaps.
+    /// Rows of `row_stride` values without gaps.
     pub(in crate::cpu) fn of_rows(data: *const T, row_stride: usize) -> Self {
         Self {
             data,
@@ -132,14 +133,14 @@ impl<T> Operand<T> {
 pub(super) enum Rows<'a, A> {
     /// As it lies in memory: each task packs the rows it comes to.
     Loose(Operand<A>),
-    /// PackedLeft before.
+    /// Packed before.
     Packed(&'a PackedLeft),
 }
 
 /// `c = onto + a · b` with `a` of `k` columns.
 ///
 /// # Safety
-/// The processor has what `format` needs; `a` is `[c.rows, k]`, `b` is `[k, c.cols]`.
+/// The processor must have what `format` needs; `a` must be `[c.rows, k]`, and `b` `[k, c.cols]`.
 pub(super) unsafe fn product<A: Sync>(
     format: &Format<A>,
     a: Rows<'_, A>,
@@ -165,15 +166,15 @@ pub(super) unsafe fn product<A: Sync>(
                 cols: columns.min(n - j),
             };
             SCRATCH.with_borrow_mut(|scratch| {
-                // SAFETY: the area is inside of C.
+                // SAFETY: the area is inside C.
                 unsafe { run(format, &a, b, k, &output, area, scratch) }
             });
         });
 }
 
-/// Rows and columns of a task: two tasks to a thread where there are rows enough; a few rows are cut
-/// in as many columns as there are threads and no further, since long rows of B read faster. Where A
-/// is packed already, columns are cut first: rows would have B packed twice.
+/// Rows and columns of a task: two tasks for each thread if there are enough rows. A few rows are
+/// cut into as many ranges of columns as there are threads and no more, since long rows of B are
+/// read faster. If A is packed already, columns are cut first: cutting rows would pack B twice.
 fn task_size(m: usize, n: usize, threads: usize, shares_a: bool) -> (usize, usize) {
     let mut across = n.div_ceil(COLUMNS);
     let mut down = 1;
@@ -216,8 +217,8 @@ pub(super) fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
     let count = words.div_ceil(16);
     if lines.len() < count {
         *lines = Vec::with_capacity(count);
-        // SAFETY: any bits are words, and nothing is read before it is written: clearing memory
-        // first costs a pass of its own.
+        // SAFETY: any bits are words, and nothing is read before it is written. Clearing the memory
+        // first would cost another pass.
         #[allow(clippy::uninit_vec)]
         unsafe {
             lines.set_len(count)
@@ -227,7 +228,7 @@ pub(super) fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
 }
 
 /// # Safety
-/// As for [`product`]; the area is inside of C.
+/// As for [`product`]; the area must be inside C.
 unsafe fn run<A>(
     format: &Format<A>,
     a: &Rows<'_, A>,
@@ -245,13 +246,13 @@ unsafe fn run<A>(
         let depth = step.min(words - start);
         let (p, len) = (start * format.per_word, depth * format.per_word);
         let len = len.min(k - p);
-        // SAFETY: the block is inside of B and the room is made for it.
+        // SAFETY: the block is inside B, and the room is made for it.
         unsafe { b.pack(p, len, area.col, area.cols, packed_b) };
         for strip in strips(area.rows) {
             let row = area.row + strip.start;
             let rows = match a {
                 Rows::Loose(a) => {
-                    // SAFETY: the block is inside of A and the room is made for it.
+                    // SAFETY: the block is inside A, and the room is made for it.
                     unsafe { (format.pack_a)(a.block(row, strip.len(), p, len), packed_a) };
                     packed_a.cast_const()
                 }
@@ -259,7 +260,8 @@ unsafe fn run<A>(
             };
             let tiles = area.cols.div_ceil(32);
             for j in (0..area.cols).step_by(32) {
-                // The next strip comes from memory while this one is multiplied; few rows are near.
+                // The next strip is prefetched while this one is multiplied; few rows are cached
+                // anyway.
                 match a {
                     _ if area.rows <= FEW_ROWS => {}
                     Rows::Loose(a) => {
@@ -284,7 +286,7 @@ unsafe fn run<A>(
                     base_stride,
                     columns,
                 };
-                // SAFETY: the tile is inside of C, the panels were packed above.
+                // SAFETY: the tile is inside C, and the panels were packed above.
                 unsafe { format.kernels[strip.len() - 1][pack::panel_vectors(columns) - 1](&tile) };
             }
         }

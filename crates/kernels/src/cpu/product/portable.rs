@@ -1,4 +1,4 @@
-//! The products on processors without AVX-512, by the `gemm` crate.
+//! The products on processors without AVX-512, made by the `gemm` crate.
 
 use gemm::Parallelism;
 use half::bf16;
@@ -6,7 +6,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{Matrix, MatrixMut, Onto};
 
-/// Columns of B that are held in f32 at a time.
+/// The number of columns of B that are held in f32 at a time.
 const COLUMNS: usize = 256;
 
 /// `c = onto + a · b`.
@@ -15,7 +15,7 @@ pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &m
     add_columns(a, b, 0, c);
 }
 
-/// `c = onto + a · b`, a block of columns of `b` in f32 after another.
+/// `c = onto + a · b`, with one block of columns of `b` in f32 after the other.
 pub(super) fn product_bf16(
     a: Matrix<'_, f32>,
     b: Matrix<'_, bf16>,
@@ -64,7 +64,7 @@ pub(super) fn add_columns(
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
     assert!(b.rows() == k && c.rows() == m && column + n <= c.cols());
     let row_stride = c.row_stride() as isize;
-    // SAFETY: the views checked that they fit their slices, the line above that they fit each other.
+    // SAFETY: the views checked that they fit their slices, the assertion that they fit each other.
     unsafe {
         gemm::gemm(
             m,

@@ -4,7 +4,7 @@ use super::*;
 
 const SIZES: [usize; 12] = [1, 2, 3, 7, 15, 16, 17, 31, 33, 64, 100, 129];
 
-/// Numbers in -1..1 that a seed decides.
+/// Random numbers in -1..1 from a seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -269,7 +269,7 @@ fn plain_loops_of_few_rows_agree_with_the_product() {
     }
 }
 
-/// A row is the same to the last bit whether few or many others are beside it.
+/// A row is the same to the last bit whether there are few or many other rows.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn few_rows_are_those_of_many() {
@@ -300,7 +300,7 @@ fn few_rows_are_those_of_many() {
     }
 }
 
-/// Narrow right sides, and few rows that lie as columns, have the bits that they have among others.
+/// Narrow right sides, and few rows that are stored as columns, give the same bits as among others.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn narrow_sides_are_those_of_wide_ones() {

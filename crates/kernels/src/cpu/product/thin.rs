@@ -1,7 +1,7 @@
-//! Products of which one side is narrow, such as LoRA's: the rows of A are read as they lie, since
-//! copying them first would be a good part of the work.
+//! Products with one narrow side, such as LoRA's: the rows of A are read in place, since copying
+//! them first would be a good part of the work.
 //!
-//! Sums are cut along k as those of the packed product are, and so have the same bits.
+//! Sums are cut along k as in the packed product, and so have the same bits.
 
 // A loop over a constant range of indices leaves its arrays in registers; iterators do not.
 #![expect(clippy::needless_range_loop)]
@@ -16,10 +16,10 @@ use super::pack::{self, mask16, panel_vectors};
 use super::packed::{Line, Operand, depth_step, operand, room};
 use super::{Matrix, MatrixMut, Onto};
 
-/// Most columns of the right side for which this is the way.
+/// The most columns of the right side that are computed this way.
 pub(super) const COLUMNS: usize = 32;
 
-/// Most rows of a tile: 12 of 2 vectors, which is as many pointers as there are registers for.
+/// The most rows of a tile: 12 rows of 2 vectors, as many pointers as there are registers for.
 const ROWS: usize = 12;
 
 /// Rows of a task.
@@ -42,7 +42,7 @@ struct Tile {
 }
 
 /// # Safety
-/// The processor has `avx512f`; all that the tile points to is there.
+/// The processor must have `avx512f`, and everything that the tile points to must be valid.
 #[target_feature(enable = "avx512f")]
 unsafe fn run<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     let rows: [*const f32; ROWS] = std::array::from_fn(|i| tile.a.wrapping_add(i * tile.a_stride));
@@ -50,7 +50,7 @@ unsafe fn run<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's promise.
     unsafe {
         for first in (0..tile.depth).step_by(16) {
-            // The next strip is on its way while this one is multiplied.
+            // The next strip is prefetched while this one is multiplied.
             for row in rows {
                 let next = row.wrapping_add(ROWS * tile.a_stride + first);
                 _mm_prefetch::<_MM_HINT_T0>(next.cast());
@@ -108,7 +108,7 @@ pub(in crate::cpu) struct Panels {
 }
 
 impl Panels {
-    /// Whether the processor has what it takes.
+    /// Whether the processor has the features that this needs.
     pub fn are_available() -> bool {
         is_x86_feature_detected!("avx512f")
     }
@@ -130,7 +130,7 @@ impl Panels {
         for block in panels.blocks() {
             let to = words.wrapping_add(block.start * panels.width());
             let from = operand(b).block(block.start, block.len(), 0, n);
-            // SAFETY: the feature is there, and there is room for whole panels.
+            // SAFETY: the feature was checked, and there is room for whole panels.
             unsafe { pack::panels_f32(from, to) };
         }
         panels
@@ -149,12 +149,12 @@ impl Panels {
             .map(move |start| start..k.min(start + step))
     }
 
-    /// Makes some rows and columns of `c = onto + a · b`, or adds to what C holds if it `goes_on`. The first
-    /// column is a multiple of 32.
+    /// Makes some rows and columns of `c = onto + a · b`, or adds to what C holds if the sum
+    /// `goes_on`. The first column must be a multiple of 32.
     ///
     /// # Safety
-    /// `a` has as many rows and `k` contiguous columns, the columns are there, and nobody else writes
-    /// this part of C.
+    /// `a` must have these rows and `k` contiguous columns, the columns must exist, and nobody else
+    /// may write this part of C.
     pub unsafe fn times(
         &self,
         a: &Operand<f32>,
@@ -170,7 +170,7 @@ impl Panels {
                 let panels = words.wrapping_add(block.start * self.width());
                 for col in columns.clone().step_by(32) {
                     let count = (columns.end - col).min(32);
-                    // That of a panel of its own, or what is left of one.
+                    // The width of the panel, not of the columns that are left.
                     let vectors = panel_vectors(self.n - col);
                     let goes_on = goes_on || block.start > 0;
                     let (c, base, base_stride) = output.at(strip.start, col, goes_on);
@@ -185,7 +185,7 @@ impl Panels {
                         base_stride,
                         columns: count,
                     };
-                    // SAFETY: the caller's promise, and the panels are there.
+                    // SAFETY: the caller's promise; the panels were packed.
                     unsafe { TILES[strip.len() - 1][vectors - 1](&tile) };
                 }
             }
@@ -193,15 +193,15 @@ impl Panels {
     }
 }
 
-/// Rows in even strips of at most so many as a tile has.
+/// Rows in even strips of at most [`ROWS`].
 fn strips(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let (first, rows) = (rows.start, rows.len());
     let count = rows.div_ceil(ROWS);
     (0..count).map(move |i| first + i * rows / count..first + (i + 1) * rows / count)
 }
 
-/// `c = onto + a · b` with at most [`COLUMNS`] columns; the rows of `a` are contiguous, the shapes fit, and
-/// none of them is zero.
+/// `c = onto + a · b` with at most [`COLUMNS`] columns; the rows of `a` must be contiguous, the
+/// shapes must fit, and no size may be zero.
 pub(super) fn product(
     a: Matrix<'_, f32>,
     b: Matrix<'_, f32>,
@@ -216,7 +216,7 @@ pub(super) fn product(
         .with_max_len(1)
         .for_each(|task| {
             let rows = task * TASK..rows.min((task + 1) * TASK);
-            // SAFETY: the shapes fit, and the rows are this task's.
+            // SAFETY: the shapes fit, and no other task has these rows.
             unsafe { panels.times(&a, rows, 0..columns, &output, false) };
         });
 }

@@ -1,4 +1,4 @@
-//! A weight in any of its types.
+//! A weight in any of the forms that products take.
 
 use half::bf16;
 
@@ -14,11 +14,11 @@ use crate::cpu::low_rank::LowRank;
 pub enum Weight<'a> {
     /// In 32 bits.
     F32(Matrix<'a, f32>),
-    /// In 16 bits.
+    /// In bf16.
     BF16(Matrix<'a, bf16>),
-    /// In blocks.
+    /// In blocks of a GGUF file.
     Blocks(BlockMatrix<'a>),
-    /// In eight bits, with a scale for 32 neighbours.
+    /// In eight bits, with a scale for every 32 neighbours.
     Int8(Int8View<'a>),
 }
 
@@ -56,8 +56,8 @@ impl Weight<'_> {
     /// Some of the rows.
     ///
     /// # Panics
-    /// If there are not so many, or if it is in blocks that do not lie along the rows, or in
-    /// eight bits and the first row is not the first of a square.
+    /// If there are no such rows. A weight in blocks also panics if they do not lie along the rows,
+    /// one in eight bits if the first row is not the first of a square.
     pub fn some_rows(self, rows: std::ops::Range<usize>) -> Self {
         match self {
             Self::F32(weight) => Self::F32(weight.some_rows(rows)),
@@ -67,8 +67,8 @@ impl Weight<'_> {
         }
     }
 
-    /// The same, for a left side of probabilities: a weight in eight bits rounds their blocks by another
-    /// limit.
+    /// The same weight, for a left side of probabilities: products with a weight in eight bits
+    /// round their blocks by [another limit](Limit::Probability).
     pub fn of_probabilities(self) -> Self {
         match self {
             Self::Int8(weight) => Self::Int8(weight.with_limit(Limit::Probability)),
@@ -90,10 +90,10 @@ impl Weight<'_> {
         }
     }
 
-    /// Takes the values of a row, times a factor, from others.
+    /// Subtracts the values of a row, times a factor, from others.
     ///
     /// # Panics
-    /// If there is no such row, or there are not as many others.
+    /// If there is no such row, or if `from` has another length.
     pub fn take_row(&self, row: usize, factor: f32, from: &mut [f32]) {
         assert_eq!(from.len(), self.cols());
         if let Self::Blocks(weight) = self
@@ -109,7 +109,7 @@ impl Weight<'_> {
         }
     }
 
-    /// Whether a left side of so many rows is better [`PackedLeft`] where that can be done.
+    /// Whether a left side of `rows` rows is better packed ([`PackedLeft`]), if it can be.
     pub fn wants_packed(&self, rows: usize) -> bool {
         match self {
             Self::F32(_) => false,
@@ -122,7 +122,8 @@ impl Weight<'_> {
     /// `out = onto + a · weight`, `[m, k] · [k, n]`.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or for a packed `a` and a weight in 32 or in eight bits.
+    /// If the shapes do not fit each other, or if `a` is packed and the weight in 32 or in eight
+    /// bits.
     pub fn product<'a>(&self, a: impl Into<Left<'a>>, onto: Onto<'_>, out: &mut MatrixMut<'_>) {
         match (self, a.into()) {
             (Self::F32(weight), Left::Loose(a)) => product_f32(a, *weight, onto, out),
@@ -143,8 +144,8 @@ impl Weight<'_> {
         }
     }
 
-    /// As [`product`](Self::product), and a low rank's part with it: of a weight in eight bits while its
-    /// rows and tiles are near.
+    /// As [`product`](Self::product), plus a low-rank part. With a weight in eight bits, that part
+    /// is made while rows and tiles are in the cache.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
@@ -167,12 +168,12 @@ impl Weight<'_> {
         low_rank.after(out);
     }
 
-    /// `onto + a · weight`, in memory of its own.
+    /// Returns `onto + a · weight`, `[m, n]`.
     ///
     /// # Panics
-    /// As [`product`](Self::product), and for [`Onto::Current`]: nothing is there to add to.
+    /// As [`product`](Self::product), and for [`Onto::Current`]: there is nothing to add to.
     pub fn times<'a>(&self, a: impl Into<Left<'a>>, onto: Onto<'_>) -> Vec<f32> {
-        assert!(!matches!(onto, Onto::Current), "nothing is there to add to");
+        assert!(!matches!(onto, Onto::Current), "there is nothing to add to");
         let a = a.into();
         let (rows, cols) = (a.rows(), self.cols());
         filled(rows * cols, |out| {
@@ -205,7 +206,7 @@ impl<'a> Left<'a> {
         }
     }
 
-    /// What was packed, or else the matrix.
+    /// The packed matrix if there is one, or else the matrix itself.
     pub fn new(packed: Option<&'a PackedLeft>, matrix: Matrix<'a, f32>) -> Self {
         packed.map_or(Self::Loose(matrix), Self::Packed)
     }

@@ -1,4 +1,4 @@
-//! The probabilities of a vocabulary's words in pieces of the vocabulary.
+//! The probabilities of a vocabulary's words, computed in pieces of the vocabulary.
 
 mod row;
 mod trained;
@@ -10,7 +10,8 @@ use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight, Writer};
 pub use self::row::Row;
 pub use self::trained::head_gradients;
 
-/// The number of words whose logits live at once. In bf16 it is as many as a product sums in one go.
+/// The number of words whose logits are alive at once. In bf16 it is as many as a product sums in
+/// one go.
 fn piece(weight: &Weight<'_>) -> usize {
     match weight {
         Weight::F32(_) => 1024,
@@ -20,7 +21,7 @@ fn piece(weight: &Weight<'_>) -> usize {
     }
 }
 
-/// What makes logits of hidden states: `cap · tanh((hidden · weightᵀ + bias) / cap)`.
+/// What makes logits from hidden states: `cap · tanh((hidden · weightᵀ + bias) / cap)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// `[vocab, d]`.
@@ -57,13 +58,13 @@ pub fn cross_entropy(
     (loss as f32, gradient)
 }
 
-/// What becomes of each row and, if asked for, the gradient of its [`loss`](Row::loss) with respect
-/// to its hidden state: `[rows, d]`, as `hidden` is.
+/// Returns the sums of each row and, if asked for, the gradient of its [`loss`](Row::loss) with
+/// respect to its hidden state: `[rows, d]`, as `hidden` is.
 ///
-/// The softmax is made as flash attention makes it (arXiv 2205.14135), with the words as keys
-/// and values: each piece of the vocabulary gives its logits, and what they add to the sum of
-/// exponentials and to the gradient, both relative to the largest logit so far. A piece's
-/// weights are read twice while they are near, and no logit outlives its piece.
+/// The softmax is computed as in flash attention (arXiv 2205.14135), with the words as keys and
+/// values: the logits of each piece of the vocabulary are added to the sum of exponentials and to
+/// the gradient, both relative to the largest logit so far. A piece's weights are read twice while
+/// they are in the cache, and no logit outlives its piece.
 ///
 /// # Panics
 /// If a target is no row of the weight.
@@ -134,7 +135,7 @@ impl Piece<'_> {
         packed: Option<Writer<'_>>,
     ) {
         let words = logits.len() / states.len().max(1);
-        // The states go through the same pieces of rows as the logits.
+        // The states are split into the same pieces of rows as the logits.
         let shared = SharedRows(states.as_mut_ptr());
         for_rows(logits, words, |first, logits| {
             let shared = &shared;
@@ -176,7 +177,7 @@ fn rescale(gradient: &mut [f32], states: &[Row], d: usize) {
     });
 }
 
-/// Divides by the sums and takes away the targets' weights.
+/// Divides by the sums and subtracts the targets' weights.
 fn finish(gradient: &mut [f32], states: &[Row], head: Head<'_>, targets: &[usize]) {
     let d = head.weight.cols();
     for_rows(gradient, d, |first, rows| {

@@ -1,30 +1,30 @@
-//! What becomes of a row's logits, piece after piece of the vocabulary.
+//! The sums over a row's logits, piece by piece of the vocabulary.
 
 use crate::cpu::attention::softcap::tanh;
 use crate::cpu::buffer::vectorised;
 use crate::cpu::exp::exp_one as exp;
 
-/// What is known of a row after some of the words.
+/// The sums of a row after some of the words.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     largest: f32,
-    /// Of the exponentials relative to `largest`.
+    /// The sum of the exponentials relative to `largest`.
     pub(super) sum: f32,
     /// What the row's earlier sums have to be multiplied by after the last piece.
     pub(super) factor: f32,
-    /// The target's logit, once its piece was seen.
+    /// The target's logit, once its piece has been seen.
     pub(super) target: f32,
     statistics: Sums,
 }
 
-/// What is summed up for statistics, relative to the largest logit but for the last.
+/// The sums for statistics; the first two are relative to the largest logit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
-    /// Of the squared exponentials.
+    /// The sum of the squared exponentials.
     squares: f32,
-    /// Of the exponentials times their logits.
+    /// The sum of the exponentials times their logits.
     weighted: f32,
-    /// Of the logits.
+    /// The sum of the logits.
     logits: f32,
 }
 
@@ -56,7 +56,7 @@ impl Row {
         self.statistics.squares.ln() - 2.0 * self.sum.ln()
     }
 
-    /// The entropy of the probabilities.
+    /// The entropy of the probabilities, in nats.
     pub fn entropy(&self) -> f32 {
         self.sum.ln() - self.statistics.weighted / self.sum
     }
@@ -72,7 +72,7 @@ impl Row {
     }
 }
 
-/// By how much a logit that was capped changes with what it was before.
+/// The slope of a capped logit with respect to the logit before the cap.
 pub(super) fn slope(softcap: Option<f32>, logit: f32) -> f32 {
     softcap.map_or(1.0, |cap| 1.0 - (logit / cap) * (logit / cap))
 }
@@ -92,8 +92,8 @@ vectorised! {
         }
     }
 
-    /// Turns a row's logits into exponentials relative to its largest logit so far; of capped
-    /// logits, into those times the logit's [`slope`].
+    /// Turns a row's logits into exponentials relative to its largest logit so far; if there is a
+    /// cap, times the logit's [`slope`].
     pub(super) fn soften_row<'a>(logits: &'a mut [f32], row: &'a mut Row, softcap: Option<f32>) {
         const LANES: usize = 16;
         let largest = largest(logits, row.largest);
@@ -141,7 +141,7 @@ vectorised! {
         }
         let sums = &mut row.statistics;
         if row.sum > 0.0 {
-            // What was summed up so far, relative to the new largest logit.
+            // Makes the sums so far relative to the new largest logit.
             let change = row.largest - largest;
             let factor = exp(change);
             sums.squares *= factor * factor;

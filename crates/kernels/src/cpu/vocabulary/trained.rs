@@ -6,10 +6,10 @@ use crate::cpu::buffer::{for_rows, vectorised};
 use crate::cpu::exp::exp_one as exp;
 use crate::cpu::product::{Matrix, MatrixMut, Onto, product_f32};
 
-/// The gradients of the weight, `[vocab, d]`, and of the bias, `[vocab]`, of a sum of
-/// log-probabilities times `factors`, a factor for each row. `log_sums` are what
-/// [`Row::log_sum`](super::Row::log_sum) said of the rows: the logits are made again in pieces of the
-/// vocabulary, and let go of.
+/// Returns the gradients of the weight, `[vocab, d]`, and of the bias, `[vocab]`, for the sum of
+/// the rows' log-probabilities times `factors`, one for each row. `log_sums` holds
+/// [`Row::log_sum`](super::Row::log_sum) of each row. The logits are computed again, in pieces of
+/// the vocabulary, and not kept.
 ///
 /// # Panics
 /// If there are not as many targets, sums and factors as rows of `hidden`.
@@ -61,7 +61,7 @@ pub fn head_gradients(
 }
 
 vectorised! {
-    /// Turns a row's logits into minus their probabilities, times the row's factor and the
+    /// Turns a row's logits into their negative probabilities, times the row's factor and the
     /// logits' slopes.
     fn changes<'a>(logits: &'a mut [f32], log_sum: f32, factor: f32, softcap: Option<f32>) {
         for logit in logits {

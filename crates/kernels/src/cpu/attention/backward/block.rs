@@ -8,7 +8,7 @@ use crate::cpu::attention::band::Band;
 use crate::cpu::attention::product::{Needed, Product, panel};
 use crate::cpu::attention::{KEYS, QUERIES};
 
-/// A block of keys, and the room for its products with blocks of queries.
+/// A block of keys, and room for its products with blocks of queries.
 pub(super) struct Block<'a> {
     pub task: &'a Task<'a>,
     pub key: usize,
@@ -24,7 +24,7 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// Adds what the queries of a head, `[queries, stride]`, have to do with the keys.
+    /// Adds the gradients between these keys and the queries of a head, `[queries, stride]`.
     #[inline(always)]
     pub fn run<S: Simd>(
         &mut self,

@@ -21,7 +21,8 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 vectorised! {
-    /// Writes the sums over the heads that share keys, `[tokens, heads * head_dim]`, of some rows.
+    /// Sums `of_heads`, `[tokens, heads * head_dim]`, over the heads that share keys, for some
+    /// rows.
     pub(super) fn sum_groups<'a>(dims: Dims, of_heads: &'a [f32], rows: Range<usize>, to: &'a ColumnsMut<'a>) {
         let width = dims.group() * dims.head_dim;
         for row in rows {

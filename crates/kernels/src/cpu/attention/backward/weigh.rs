@@ -9,20 +9,21 @@ use crate::cpu::attention::{Input, KEYS};
 use crate::cpu::exp::exp;
 use crate::cpu::random::{factors, row_key};
 
-/// Of a block: scores into the weights that the values met, and gradients of these into gradients
-/// of the scores.
+/// Turns the scores of a block into the weights that the values were multiplied with, and the
+/// gradients of those weights into gradients of the scores.
 pub(super) struct Weigh<'a> {
     pub input: &'a Input<'a>,
     pub head: usize,
-    /// The first token of the queries, and the first key in its text.
+    /// The token of the first query.
     pub query: usize,
+    /// The first key, counted in its text.
     pub key: usize,
     pub rows: usize,
     pub columns: usize,
     pub band: Band,
-    /// Of all tokens and heads.
+    /// The log-sum-exp of all tokens and heads.
     pub lse: &'a [f32],
-    /// Of the queries.
+    /// The delta of each query.
     pub delta: &'a [f32],
     pub weights: &'a mut [f32],
     pub grad_scores: &'a mut [f32],

@@ -1,4 +1,4 @@
-//! A few heads of queries over the keys and values that they share.
+//! A few heads of queries with the keys and values that they share.
 
 use pulp::{Simd, WithSimd};
 
@@ -7,7 +7,7 @@ use crate::cpu::attention::simd::{load, store};
 use crate::cpu::attention::softcap::cap_row;
 use crate::cpu::exp::{exp_sum, max};
 
-/// A few scaled queries over the keys that they share.
+/// A few scaled queries, and the keys and values that they share.
 pub(super) struct Heads<'a> {
     pub softcap: Option<f32>,
     pub queries: &'a [f32],
@@ -58,7 +58,7 @@ impl Heads<'_> {
     }
 }
 
-/// The products of `N` vectors, one after the other, with one.
+/// The products of `N` vectors, which lie one after the other, with one vector.
 #[inline(always)]
 fn dots<S: Simd, const N: usize>(simd: S, queries: &[f32], key: &[f32]) -> [f32; N] {
     let width = key.len();
@@ -87,7 +87,7 @@ fn dots<S: Simd, const N: usize>(simd: S, queries: &[f32], key: &[f32]) -> [f32;
     products
 }
 
-/// The sums of the values by the weights of each head.
+/// The sums of the values, weighted by each head's weights.
 #[inline(always)]
 fn weigh<S: Simd, const N: usize>(
     simd: S,
@@ -119,7 +119,7 @@ fn weigh<S: Simd, const N: usize>(
     }
 }
 
-/// The columns from `column` on, as far as `V` vectors go into them; returns the first one left.
+/// Sums the columns from `column` on, `V` vectors at a time; returns the first column that is left.
 #[inline(always)]
 fn weigh_columns<S: Simd, const N: usize, const V: usize>(
     simd: S,

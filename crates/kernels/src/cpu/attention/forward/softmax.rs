@@ -1,4 +1,4 @@
-//! The softmax of blocks of scores, kept up to date block after block.
+//! The softmax of blocks of scores, updated block by block.
 
 use pulp::{Simd, WithSimd};
 
@@ -9,23 +9,23 @@ use crate::cpu::attention::{Input, KEYS, QUERIES};
 use crate::cpu::exp::{exp, exp_sum, max};
 use crate::cpu::random::drop_row;
 
-/// Of each query of a block.
+/// The softmax of each query of a block, so far.
 pub(super) struct Softmax {
     /// The largest score so far.
     pub max: [f32; QUERIES],
-    /// The sum of the exponentials of the scores less that.
+    /// The sum of the exponentials of the scores less that maximum.
     pub sum: [f32; QUERIES],
 }
 
-/// Scores of a block into weights (not yet divided by their sum), and what was summed up before
-/// brought to the new maximum.
+/// Turns the scores of a block into weights (not yet divided by their sum), and rescales the
+/// earlier sums to the new maximum.
 pub(super) struct Update<'a> {
     pub softmax: &'a mut Softmax,
     pub input: &'a Input<'a>,
     pub head: usize,
     pub query: usize,
     pub key: usize,
-    /// Whether there is something in `out`.
+    /// Whether `out` holds earlier sums.
     pub begun: bool,
     pub skip: usize,
     pub rows: usize,

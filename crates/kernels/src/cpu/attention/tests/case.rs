@@ -15,7 +15,7 @@ pub(super) fn archs() -> Vec<Arch> {
     archs
 }
 
-/// Values between -1 and 1, the same at every run.
+/// Values between -1 and 1, the same in every run.
 pub(super) fn values(seed: u64, len: usize) -> Vec<f32> {
     let value = |i| crate::cpu::random::bits(crate::cpu::random::row_key(seed, i), 0) as f32;
     (0..len as u64)
@@ -102,7 +102,7 @@ impl Case {
     pub fn run(&self, arch: Arch, qkv: &[f32], grad_out: &[f32]) -> [Vec<f32>; 3] {
         let input = self.input(qkv);
         let width = self.dims.query_width();
-        // What is not written must not pass for zeros.
+        // Elements that are not written must not pass for zeros.
         let mut out = vec![f32::NAN; self.tokens * width];
         let mut lse = vec![f32::NAN; self.tokens * self.dims.heads];
         let mut grads = vec![f32::NAN; qkv.len()];
@@ -214,7 +214,7 @@ impl Case {
 
     fn check_one(&self) {
         let qkv = values(1, self.tokens * self.widths().iter().sum::<usize>());
-        // Larger queries, so that weights differ much.
+        // Larger queries, so that the weights differ a lot.
         let qkv: Vec<f32> = qkv.iter().map(|value| value * 3.0).collect();
         let grad_out = values(2, self.tokens * self.dims.query_width());
         let exact = self.naive(&exact(&qkv), &exact(&grad_out));
@@ -254,7 +254,7 @@ impl Case {
     }
 
     fn compare(&self, ours: [Vec<f32>; 3], exact: &[Vec<f64>; 3]) {
-        // Scores are sums of so many products.
+        // Scores are sums of `head_dim` products.
         let allowed = 5e-6 * (self.dims.head_dim as f64 / 64.0).max(1.0);
         for (name, (ours, exact)) in ["out", "lse", "grads"].iter().zip(ours.iter().zip(exact)) {
             let largest = exact
@@ -269,7 +269,7 @@ impl Case {
                 );
             }
         }
-        // Exactly zero outside of the spans, and as the gradient of padding.
+        // Exactly zero outside the spans, and so is the gradient of padding.
         let [out, _, grads] = ours;
         let [q_width, kv_width, _] = self.widths();
         for token in 0..self.tokens {

@@ -1,5 +1,5 @@
 //! Blocks of 256 values whose groups have scales of their own (llama.cpp's K-quants). Scales are
-//! searched: the one with the least weighted squares of errors is taken.
+//! searched for: the one with the smallest weighted sum of squared errors is taken.
 //!
 //! Every sum is in float32 and in the order of the reference, so that the bits are the same.
 
@@ -10,30 +10,31 @@ use super::small::put_half;
 /// Below this a group is all zeros.
 const NOTHING: f32 = 1e-15;
 
-/// The nearest whole number, a half to the even one, of numbers below 2^22: the sum has no bits for
-/// a fraction, and keeps the whole number in its lowest 23.
+/// Rounds a number below 2^22 to the nearest integer, halves to even. The sum has no bits for a
+/// fraction, and holds the integer in its lowest 23 bits.
 fn nearest(value: f32) -> i32 {
     let sum = (value + 12_582_912.0).to_bits();
     (sum & 0x007f_ffff) as i32 - 0x0040_0000
 }
 
-/// A number as float16 keeps it.
+/// A number rounded to float16.
 fn halved(value: f32) -> f32 {
     f16::from_f32(value).to_f32()
 }
 
-/// A group of 32 values: a scale times each code, less a number that is not below 0.
+/// A group of 32 values, each of which is `scale` times its code, less `below`, which is at least
+/// 0.
 struct Steps {
     scale: f32,
     below: f32,
-    /// What is written where the scale is too small to be told from 0.
+    /// The codes that are written if the scale rounds to 0.
     codes: [f32; 32],
 }
 
 /// The last code of a group with 4 bits.
 const LAST: f32 = 15.0;
 
-/// The code of a value at `inverse` codes a unit from `least` on.
+/// The code of a value, with `inverse` codes per unit from `least` on.
 fn step(value: f32, least: f32, inverse: f32) -> f32 {
     nearest(inverse * (value - least)).clamp(0, LAST as i32) as f32
 }
@@ -47,8 +48,8 @@ fn error(values: &[f32], weights: &[f32], codes: &[f32], scale: f32, least: f32)
     sum
 }
 
-/// Searches scale and least value of a group: 21 scales are tried, for each the line through the
-/// weighted values that its codes say is taken.
+/// Searches for the scale and the least value of a group. It tries 21 scales, and for the codes of
+/// each takes the line that fits the weighted values best.
 fn search_steps(values: &[f32], weights: &[f32]) -> Steps {
     let (mut least, mut most) = (values[0], values[0]);
     let (mut sum_w, mut sum_x) = (weights[0], weights[0] * values[0]);
@@ -151,13 +152,13 @@ pub fn q4_k(values: &[f32], out: &mut [u8]) {
     }
 }
 
-/// The code of a value in 6 bits with a sign.
+/// The signed 6-bit code of a value.
 fn signed(value: f32, inverse: f32) -> f32 {
     nearest(inverse * value).clamp(-32, 31) as f32
 }
 
-/// Searches the scale of a group of 16 values: 19 are tried. With it comes what makes codes of the
-/// values; 0 of what is all zeros.
+/// Searches for the scale of a group of 16 values among 19. Returns it and the factor that turns
+/// the values into codes; both are 0 for a group of zeros.
 fn search_scale(values: &[f32]) -> (f32, f32) {
     let mut most = 0.0f32;
     for &value in values {
@@ -217,7 +218,8 @@ pub fn q6_k(values: &[f32], out: &mut [u8]) {
         out[192 + at] = of_scale as u8;
         let scale = whole * f32::from(of_scale);
         for (code, value) in codes[16 * at..].iter_mut().zip(group) {
-            // A scale too small to be told from 0 leaves the codes of the search; of zeros it has none.
+            // If the scale rounds to 0, the codes of the search are taken; a group of zeros has
+            // none.
             *code = if scale != 0.0 {
                 (nearest(value / scale).clamp(-32, 31) + 32) as u8
             } else if found != 0.0 {

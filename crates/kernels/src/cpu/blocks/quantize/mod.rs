@@ -1,4 +1,4 @@
-//! Values to blocks, bit for bit as llama.cpp's reference makes them.
+//! Turns values into blocks, bit for bit as llama.cpp's reference does.
 //!
 //! Each function takes the values of one block and the place for its bytes.
 
@@ -10,20 +10,20 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::BlockType;
 
-/// Makes the bytes of a block of its values.
+/// Makes the bytes of a block from its values.
 type Pack = fn(&[f32], &mut [u8]);
 
 /// The blocks that a thread takes at a time.
 const BLOCKS: usize = 256;
 
 impl BlockType {
-    /// The bytes of whole blocks of these values, made on all cores: those that the PyPI package
-    /// `gguf` makes, and of `Q4_K` and `Q6_K`, which it cannot make, those of llama.cpp's reference.
-    /// Values beyond the range of float16 become infinite in `F16`.
+    /// Writes the bytes of whole blocks of these values, using all cores. They are those that the
+    /// PyPI package `gguf` makes; for `Q4_K` and `Q6_K`, which it cannot make, those of llama.cpp's
+    /// reference. Values beyond the range of float16 become infinite in `F16`.
     ///
     /// # Panics
-    /// If `values` are no whole blocks, `out` has not as many bytes as they, or the type is none
-    /// [`that is made`](Self::is_made).
+    /// If `values` are not whole blocks, if `out` does not have as many bytes as the blocks, or if
+    /// blocks of this type [cannot be made](Self::is_made).
     pub fn quantize(self, values: &[f32], out: &mut [u8]) {
         let (count, bytes) = (self.values(), self.bytes());
         let blocks = values.len() / count;
@@ -34,7 +34,7 @@ impl BlockType {
             out.len(),
             self.name(),
         );
-        let pack = self.pack().expect("a type that is made");
+        let pack = self.pack().expect("a type that can be made");
         let values = values.par_chunks(BLOCKS * count);
         let pieces = out.par_chunks_mut(BLOCKS * bytes).zip(values);
         pieces.for_each(|(out, values)| {
@@ -45,12 +45,12 @@ impl BlockType {
         });
     }
 
-    /// Whether [`quantize`](Self::quantize) makes blocks of this type.
+    /// Whether [`quantize`](Self::quantize) can make blocks of this type.
     pub fn is_made(self) -> bool {
         self.pack().is_some()
     }
 
-    /// What makes the bytes of one block.
+    /// The function that makes the bytes of one block.
     fn pack(self) -> Option<Pack> {
         Some(match self {
             Self::F32 => small::f32,

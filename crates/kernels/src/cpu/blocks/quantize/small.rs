@@ -5,7 +5,7 @@ pub fn f32(values: &[f32], out: &mut [u8]) {
     out.copy_from_slice(&values[0].to_le_bytes());
 }
 
-/// A value in float16; beyond its range infinite.
+/// A value in float16; infinite beyond its range.
 pub fn f16(values: &[f32], out: &mut [u8]) {
     put_half(out, 0, values[0]);
 }
@@ -20,12 +20,12 @@ pub(super) fn put_half(out: &mut [u8], at: usize, value: f32) {
     out[at..at + 2].copy_from_slice(&half::f16::from_f32(value).to_le_bytes());
 }
 
-/// What values are multiplied with in place of a division by their scale.
+/// The factor that replaces a division by the scale.
 fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
-/// The first of the values that are the furthest from 0.
+/// The value that is furthest from 0, the first of several.
 fn furthest(values: &[f32]) -> f32 {
     let further = |most: f32, &value: &f32| {
         if value.abs() > most.abs() {
@@ -44,7 +44,7 @@ fn ends(values: &[f32]) -> (f32, f32) {
     values.iter().fold(first, wider)
 }
 
-/// Whole numbers from -127 to 127.
+/// Integers from -127 to 127.
 pub fn q8_0(values: &[f32], out: &mut [u8]) {
     let scale = furthest(values).abs() / 127.0;
     let inverse = inverse(scale);
@@ -54,7 +54,7 @@ pub fn q8_0(values: &[f32], out: &mut [u8]) {
     }
 }
 
-/// The codes of 32 values, which `code` makes of each: 4 bits of two values in a byte.
+/// The lower 4 bits of the codes of 32 values, two values to a byte; `code` makes a value's code.
 fn nibbles(values: &[f32], out: &mut [u8], code: impl Fn(f32) -> u8) {
     for (at, out) in out.iter_mut().enumerate() {
         *out = (code(values[at]) & 15) | ((code(values[at + 16]) & 15) << 4);
@@ -67,7 +67,7 @@ fn fifths(values: &[f32], code: impl Fn(f32) -> u8) -> [u8; 4] {
     values.iter().enumerate().fold(0, bit).to_le_bytes()
 }
 
-/// 16 steps, of which the furthest value is an end.
+/// 16 steps, with the value furthest from 0 at one end.
 pub fn q4_0(values: &[f32], out: &mut [u8]) {
     let scale = furthest(values) / -8.0;
     let inverse = inverse(scale);
@@ -89,7 +89,7 @@ pub fn q4_1(values: &[f32], out: &mut [u8]) {
     });
 }
 
-/// 32 steps, of which the furthest value is an end.
+/// 32 steps, with the value furthest from 0 at one end.
 pub fn q5_0(values: &[f32], out: &mut [u8]) {
     let scale = furthest(values) / -16.0;
     let inverse = inverse(scale);

@@ -29,8 +29,9 @@ fn a_weight_is_rounded_to_the_nearest() {
             let scale = scales[col / 64 * rows.div_ceil(64) + row / 64];
             let scale = f16::from_bits(scale[row % 64 / 32 * 64 + col % 64]);
             let scale = scale.to_f32() * matrix.column_factors()[col];
-            // Half of a step, and what f32 rounds. The scale in 16 bits may be too small by 2⁻¹¹, and the
-            // largest value lies 127 · 2⁻¹¹ = 0.06 steps beyond the last one then: less than half of one.
+            // Half a step, and f32's rounding. The scale in 16 bits may be too small by 2⁻¹¹; the
+            // largest value is then 127 · 2⁻¹¹ = 0.06 steps beyond the last one: less than half a
+            // step.
             assert!((found - value).abs() <= 0.501 * scale, "{found}, {value}");
             assert_eq!(*found, view.at(row, col));
             assert_eq!(*found, view.transposed().at(col, row));
@@ -85,7 +86,7 @@ fn a_block_that_is_not_finite_is_nan() {
     }
 }
 
-/// Blocks of a file are taken as they are, so that values are the same to the bit.
+/// Blocks of a file are taken as they are, so the values are the same to the bit.
 #[test]
 fn q8_0_is_only_arranged_anew() {
     for [rows, cols] in [[32, 1], [96, 70], [160, 129]] {
