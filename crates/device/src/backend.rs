@@ -1,4 +1,4 @@
-//! What can run Burn's tensors, and which of it this build has.
+//! Burn's backends, and which of them this build has.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use burn::tensor::Device;
 /// A backend, by the name of its cargo feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The processor: Burn's flex backend with this project's kernels.
+    /// The CPU: Burn's flex backend with this project's kernels.
     Cpu,
     /// NVIDIA's CUDA.
     Cuda,
@@ -17,7 +17,7 @@ pub enum Backend {
     Vulkan,
     /// Whatever WGPU finds (Vulkan, Metal, DirectX 12), with shaders as WGSL.
     Wgpu,
-    /// The browser's.
+    /// WebGPU, as browsers have it.
     Webgpu,
 }
 
@@ -32,7 +32,7 @@ impl Backend {
         Self::Cpu,
     ];
 
-    /// Its name, which is also its cargo feature's.
+    /// Its name, which is also that of its cargo feature.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -56,8 +56,8 @@ impl Backend {
         }
     }
 
-    /// The devices that it has on this machine: GPUs and software devices, in the order of their
-    /// indices.
+    /// The devices that it has on this machine, in the order of their indices: first GPUs, then
+    /// software devices.
     pub(crate) fn devices(self) -> [Vec<Device>; 2] {
         let devices = self.enumerate();
         let (software, gpus) = devices.into_iter().partition(is_software);
@@ -65,7 +65,7 @@ impl Backend {
     }
 
     fn enumerate(self) -> Vec<Device> {
-        #[allow(unused_imports)] // None of them without a GPU's feature.
+        #[allow(unused_imports)] // It is not used without a GPU's feature.
         use burn::tensor::DeviceType;
         match self {
             Self::Cpu => vec![Device::flex()],
@@ -91,7 +91,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// Whether this is a processor that a graphics API shows as a device.
+/// Whether this is a CPU that a graphics API shows as a device.
 #[cfg(feature = "wgpu")]
 fn is_software(device: &Device) -> bool {
     use burn::backend::{CubeDevice, DispatchDevice, WgpuDeviceKind};

@@ -1,4 +1,4 @@
-//! What is said when a device's driver takes the process down.
+//! What is printed when a device's driver crashes the process.
 
 #[cfg(unix)]
 pub(crate) use unix::name_device;
@@ -13,8 +13,8 @@ mod unix {
 
     static MESSAGE: AtomicPtr<String> = AtomicPtr::new(null_mut());
 
-    /// From now on a crash of the process is reported as the device's. The few names that a
-    /// process uses are kept for ever, since a handler may read them at any time.
+    /// From now on a crash of the process is reported as a crash of this device's driver. The few
+    /// names that a process uses are never freed, since a handler may read them at any time.
     pub(crate) fn name_device(device: &str) {
         let message = format!(
             "error: the driver of {device} crashed. Choose another device: `peft devices` lists \
@@ -26,7 +26,7 @@ mod unix {
             unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = on_crash as *const () as usize;
-                // Rust's threads have a stack of their own for signals.
+                // Rust's threads have a separate stack for signals.
                 action.sa_flags = libc::SA_ONSTACK;
                 libc::sigaction(signal, &action, null_mut());
             }

@@ -9,7 +9,7 @@ use crate::{Backend, DeviceName};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The name is none.
+    /// No device has this name.
     #[error(
         "{0:?} names no device: there are auto, cpu, cuda, metal, vulkan, wgpu and webgpu, with an \
          index where a machine has several (cuda:1), and wgpu:cpu for a graphics API's software \
@@ -24,7 +24,7 @@ pub enum DeviceError {
     NotBuilt {
         /// The device.
         name: DeviceName,
-        /// What it needs.
+        /// The backend that it needs.
         backend: Backend,
     },
     /// The machine has no such device.
@@ -34,7 +34,7 @@ pub enum DeviceError {
         name: DeviceName,
         /// Its backend.
         backend: Backend,
-        /// What there is of that backend.
+        /// The devices that the backend has here.
         found: String,
     },
     /// The device is there, but opening it or computing on it failed.
@@ -43,12 +43,12 @@ pub enum DeviceError {
          `peft devices` lists them"
     )]
     Failed {
-        /// The device, with what it calls itself.
+        /// The device, as it calls itself.
         device: String,
         /// What its driver said.
         reason: String,
     },
-    /// What the device's kernels are compiled with is not on this machine.
+    /// This machine lacks what the device's kernels are compiled with.
     #[error(
         "{name} compiles its kernels with NVRTC and the CUDA toolkit's headers ({reason}). Set \
          CUDA_PATH to the toolkit's folder and LD_LIBRARY_PATH to that of libnvrtc: docs/cuda.md"
@@ -59,33 +59,33 @@ pub enum DeviceError {
         /// What is missing.
         reason: String,
     },
-    /// The self-test found another result than the CPU's.
+    /// The self-test found a result that differs from the CPU's.
     #[error(
         "{device} computes wrongly: its {operation} gives {found} where the CPU has {expected}. \
          Update its driver, or choose another device: `peft devices` lists them"
     )]
     SelfTest {
-        /// The device, with what it calls itself.
+        /// The device, as it calls itself.
         device: String,
         /// What was computed.
         operation: &'static str,
-        /// A number of the device.
+        /// The device's number.
         found: f32,
-        /// The CPU's.
+        /// The CPU's number.
         expected: f32,
     },
-    /// The device has no arithmetic in a type.
+    /// The device cannot compute in a type.
     #[error(
         "{device} cannot compute in {}; it can in {supported}. Leave out what asks for it \
          (bf16, fp16, --dtype), or choose another device: `peft devices` lists them",
         dtype_name(*dtype)
     )]
     Dtype {
-        /// The device, with what it calls itself.
+        /// The device, as it calls itself.
         device: String,
-        /// What was asked for.
+        /// The type that was asked for.
         dtype: DType,
-        /// What it has.
+        /// The types that it has.
         supported: String,
     },
     /// A tensor is larger than the device takes in one piece.
@@ -95,15 +95,15 @@ pub enum DeviceError {
          largest tensor, gigabytes on most GPUs"
     )]
     TooLarge {
-        /// The tensor.
+        /// The tensor's name.
         tensor: String,
-        /// What it takes.
+        /// Its size in bytes.
         bytes: u64,
-        /// The device, with what it calls itself.
+        /// The device, as it calls itself.
         device: String,
-        /// What it takes in one piece.
+        /// The bytes of the largest tensor that the device takes in one piece.
         limit: u64,
-        /// What helps, up to the word for choosing another device.
+        /// What else helps, and the verb for choosing another device.
         way_out: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! What a device is asked to compute, counted.
+//! Counts the kernels that GPUs are asked to run.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +7,10 @@ use cubecl::hash::StableHash;
 use cubecl::launched::LaunchedKernels;
 use cubecl::logging::{LaunchObservation, LaunchObserver};
 
-/// Counts every kernel that this process launches on any GPU, for as long as it lives. It costs a
-/// few microseconds a launch.
+/// Counts every kernel that this process launches on any GPU, for as long as the counter lives. It
+/// costs a few microseconds per launch.
 ///
-/// There is one place for a counter: a second one replaces the first until it is dropped.
+/// Only one counter counts at a time: a second one replaces the first until it is dropped.
 #[derive(Debug)]
 pub struct LaunchCounter {
     counts: Arc<Counts>,
@@ -22,7 +22,7 @@ pub struct LaunchCounter {
 /// What was launched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launches {
-    /// How often each kind of kernel was.
+    /// How often each kind of kernel was launched.
     pub kinds: BTreeMap<String, usize>,
     /// How many kernels were launched for the first time: each was compiled, or read from disk.
     pub first: usize,
@@ -30,7 +30,7 @@ pub struct Launches {
 
 impl LaunchCounter {
     /// Begins to count.
-    #[allow(clippy::new_without_default)] // It is no value.
+    #[allow(clippy::new_without_default)] // Making one has an effect.
     pub fn new() -> Self {
         let counts = Arc::<Counts>::default();
         Self {
@@ -43,7 +43,7 @@ impl LaunchCounter {
 
     /// What was launched since the last call.
     ///
-    /// Burn launches late: sync the device first, or what was asked of it may be counted next time.
+    /// Burn launches lazily: sync the device first, or pending work may be counted next time.
     pub fn take(&mut self) -> Launches {
         let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kinds = BTreeMap::new();
@@ -61,12 +61,12 @@ impl LaunchCounter {
 }
 
 impl Launches {
-    /// All of them.
+    /// The number of all launches.
     pub fn total(&self) -> usize {
         self.kinds.values().sum()
     }
 
-    /// Adds what was launched another time.
+    /// Adds the launches of another count.
     pub fn add(&mut self, other: &Self) {
         for (kind, count) in &other.kinds {
             *self.kinds.entry(kind.clone()).or_default() += count;

@@ -1,4 +1,4 @@
-//! What a device takes: sizes and types.
+//! The limits of a device: the sizes and types that it takes.
 
 use burn::tensor::{DType, Device, FloatDType};
 
@@ -17,7 +17,7 @@ pub fn max_tensor_bytes(device: &Device) -> Option<u64> {
     properties(device).map(|properties| properties.max_tensor_bytes)
 }
 
-/// Whether the device can hold `tensor`, which takes so many bytes.
+/// Checks that the device can hold a tensor of this name and size in bytes.
 ///
 /// # Errors
 /// If it takes more than [`max_tensor_bytes`].
@@ -25,11 +25,11 @@ pub fn check_size(device: &Device, tensor: &str, bytes: u64) -> Result<(), Devic
     too_large(device, tensor, bytes, None).map_or(Ok(()), Err)
 }
 
-/// Whether the device can hold `tensor`, a weight in 32 bits of so many bytes, of which the half is
-/// enough if it is frozen.
+/// Checks that the device can hold a weight of this name and size in bytes. It is in 32 bits, and
+/// could be in 16 if it is frozen.
 ///
 /// # Errors
-/// As [`check_size`]; the error says if 16 bits would do.
+/// As [`check_size`]; the error says if 16 bits would fit.
 pub fn check_weight(device: &Device, tensor: &str, bytes: u64) -> Result<(), DeviceError> {
     let fits = max_tensor_bytes(device).is_none_or(|limit| bytes / 2 <= limit);
     let narrow = [FloatDType::F16, FloatDType::BF16].into_iter();
@@ -63,18 +63,19 @@ fn too_large(
     })
 }
 
-/// Whether the device can compute in `dtype`.
+/// Checks that the device can compute in `dtype`.
 ///
 /// # Errors
-/// If it cannot; the error lists what it can.
+/// If it cannot; the error lists the types that it can compute in.
 pub fn check_dtype(device: &Device, dtype: DType) -> Result<(), DeviceError> {
-    match device.supports_dtype(dtype) {
-        true => Ok(()),
-        false => Err(DeviceError::Dtype {
+    if device.supports_dtype(dtype) {
+        Ok(())
+    } else {
+        Err(DeviceError::Dtype {
             device: describe(device),
             dtype,
             supported: dtypes(device).join(", "),
-        }),
+        })
     }
 }
 

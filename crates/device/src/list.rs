@@ -11,9 +11,9 @@ use crate::{Backend, DeviceName, Which};
 pub struct DeviceInfo {
     /// The name to give to [`crate::open`].
     pub name: DeviceName,
-    /// What it calls itself; of a device that cannot be opened, why.
+    /// What it calls itself, or why it cannot be opened.
     pub product: String,
-    /// The bytes of its memory, where its driver says.
+    /// The bytes of its memory, if its driver says.
     pub memory: Option<u64>,
     /// The bytes of the largest tensor that it takes in one piece; `None` where only memory is the
     /// limit.
@@ -22,7 +22,7 @@ pub struct DeviceInfo {
     pub dtypes: Vec<&'static str>,
 }
 
-/// The devices of this machine that this build can use, the CPU first. Opens each.
+/// Lists the devices of this machine that this build can use, the CPU first. Opens each of them.
 pub fn list() -> Vec<DeviceInfo> {
     let mut devices = vec![cpu()];
     for backend in Backend::ALL.into_iter().filter(|&b| b != Backend::Cpu) {
@@ -55,7 +55,7 @@ fn about(name: DeviceName, device: &Device) -> DeviceInfo {
     }
 }
 
-/// What a device is: the name that a GPU gives itself, or the processor's with its threads.
+/// The product name of a device: what a GPU calls itself, or the CPU's name and number of threads.
 pub fn product(device: &Device) -> String {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let cpu = || format!("{}, {threads} threads", processor());
@@ -70,7 +70,7 @@ fn cpu() -> DeviceInfo {
     }
 }
 
-/// The processor's name.
+/// The CPU's name.
 fn processor() -> String {
     let file = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = file

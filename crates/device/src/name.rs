@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::{Backend, DeviceError};
 
-/// A device by name: `auto`, or a backend with what is wanted of it (`cpu`, `cuda:1`, `wgpu:cpu`).
+/// A device's name: `auto`, or a backend with one of its devices (`cpu`, `cuda:1`, `wgpu:cpu`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
     /// The first GPU that this build can use, or else the CPU.
@@ -21,12 +21,12 @@ pub enum Which {
     First,
     /// The GPU of this index.
     Index(usize),
-    /// The processor, as a graphics API shows it (Mesa's lavapipe, SwiftShader, WARP).
+    /// The CPU, as a graphics API shows it (Mesa's lavapipe, SwiftShader, WARP).
     Software,
 }
 
 impl DeviceName {
-    /// The processor, by Burn's own backend for it.
+    /// The CPU, by Burn's own backend for it.
     pub const CPU: Self = Self::Of(Backend::Cpu, Which::First);
 }
 

@@ -1,4 +1,4 @@
-//! From a name to a device that works.
+//! Opens the device of a name, and makes sure that it works.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,10 +7,11 @@ use burn::tensor::Device;
 use crate::limits::describe;
 use crate::{Backend, DeviceError, DeviceName, Which, crash, self_test, toolkit};
 
-/// The device of this name, once it has been seen to compute rightly (see [`self_test`]).
+/// Opens the device of this name. A GPU must first pass its [`self_test`].
 ///
 /// # Errors
-/// If this build or this machine has no such device, or if it fails its self-test.
+/// If this build or this machine has no such device, if its driver fails, or if it fails its
+/// self-test.
 pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
     let (backend, which) = match name {
         DeviceName::Auto => return open_best(),
@@ -37,7 +38,7 @@ pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
     }
     if which == Which::Software {
         tracing::warn!(
-            "{name} is the processor by way of a graphics API ({}): it is for tests, --device cpu \
+            "{name} is the CPU through a graphics API ({}), which is meant for tests: --device cpu \
              is faster",
             describe(&device)
         );
@@ -45,7 +46,7 @@ pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
     Ok(device)
 }
 
-/// Whether a device is the processor by Burn's own backend for it, which our kernels are for.
+/// Whether a device is the CPU by Burn's own backend, for which this project has kernels.
 pub fn is_cpu(device: &Device) -> bool {
     device.clone().without_autodiff() == Device::flex()
 }
@@ -79,8 +80,8 @@ fn check(name: DeviceName, device: &Device) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// Runs what may be the first to touch a GPU: drivers report much by panics of the libraries above
-/// them, and by crashes.
+/// Runs what may be the first code to touch a GPU. Many failures of drivers show up as panics in
+/// the libraries above them, or as crashes.
 pub(crate) fn guarded<T>(name: DeviceName, body: impl FnOnce() -> T) -> Result<T, DeviceError> {
     crash::name_device(&name.to_string());
     catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
@@ -114,9 +115,10 @@ mod tests {
                 Err(error) => error.to_string(),
                 Ok(_) => panic!("{name} is there"),
             };
-            let way_out = match backend.is_built() {
-                true => "`peft devices` lists all".to_owned(),
-                false => format!("--features {backend}"),
+            let way_out = if backend.is_built() {
+                "`peft devices` lists all".to_owned()
+            } else {
+                format!("--features {backend}")
             };
             assert!(
                 error.contains(&name.to_string()) && error.contains(&way_out),

@@ -1,4 +1,4 @@
-//! Whether a device computes what the CPU does.
+//! Tests that a device computes what the CPU does.
 
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
@@ -7,8 +7,9 @@ use crate::limits::describe;
 
 type Operation = fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
 
-/// Compares a product, a softmax and a reduction with the CPU's: a driver that compiles a shader
-/// wrongly is found before it costs a run. Takes milliseconds once a device's kernels are compiled.
+/// Compares a product, a softmax and a sum with the CPU's, so that a driver which compiles a shader
+/// wrongly is found before it spoils a run. Takes milliseconds once a device's kernels are
+/// compiled.
 ///
 /// # Errors
 /// If a number differs by more than 1e-3 of the largest, or the device reports a failure.
@@ -57,7 +58,7 @@ fn compare(
     Ok(())
 }
 
-/// Numbers between -1 and 1 without a pattern that a wrong index would leave as it is.
+/// Numbers between -1 and 1 in no pattern, so that a wrong index changes the result.
 fn matrix(shape: [usize; 2], device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..shape[0] * shape[1])
         .map(|i| (i as f32 * 12.9898).sin())

@@ -1,11 +1,11 @@
-//! Whether the machine can compile kernels in CUDA C++.
+//! Checks that the machine can compile kernels in CUDA C++.
 //!
-//! Without NVRTC, or the toolkit's headers, Burn reports every kernel in lines of their own and a
-//! tensor reads as zeros: this finds it beforehand.
+//! Without NVRTC or the toolkit's headers, Burn prints an error for every kernel, and tensors read
+//! as zeros. This check comes before that.
 
 use crate::{DeviceError, DeviceName};
 
-/// What cubecl's kernels include.
+/// The headers that cubecl's kernels include.
 #[cfg(feature = "cuda-cpp")]
 const PROBE: &str = "\
 #include <cuda_fp16.h>
@@ -48,7 +48,7 @@ pub(crate) fn check(name: DeviceName) -> Result<(), DeviceError> {
     compiled.map(drop).map_err(|error| lacking(failed(error)))
 }
 
-/// Nothing is compiled by NVRTC.
+/// Succeeds: this build compiles nothing with NVRTC.
 #[cfg(not(feature = "cuda-cpp"))]
 pub(crate) fn check(_: DeviceName) -> Result<(), DeviceError> {
     Ok(())
