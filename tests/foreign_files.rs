@@ -139,7 +139,7 @@ fn numbers_that_only_python_writes_are_named() {
         ("out/adapter_config.json", "NaN"),
     ] {
         lab.write(file, format!("{{\n \"a\": {word}\n}}"));
-        let said = format!("{word} in line 2 is no number of JSON, though Python writes it");
+        let said = format!("{word} in line 2 is not a JSON number, though Python writes it");
         lab.fails(&MERGE, &[file, &said]);
     }
 }

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 /// The prefix of the names of incomplete files.
 pub const PREFIX: &str = ".tmp-";
 
-/// An empty file in the folder of `path`, which is removed unless it is [`put`] in place.
+/// Creates an empty file in the folder of `path`, which is removed unless it is [`put`] in place.
 ///
 /// # Errors
 /// If it cannot be created.
@@ -18,17 +18,18 @@ pub fn temporary_file(path: &Path) -> Result<NamedTempFile> {
     builder.prefix(PREFIX);
     #[cfg(unix)]
     {
-        // As for any other file, not 0600: the process's umask still applies.
+        // The permissions of any other file rather than 0600; the process's umask still applies.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder(path))
 }
 
-/// Flushes a temporary file to the disk and renames it.
+/// Flushes a temporary file to the disk and renames it to `path`.
 ///
 /// # Errors
-/// If any of that fails; an existing file of that name is then unchanged.
+/// If any of that fails. An existing file of that name is then unchanged, unless only the last step
+/// failed, which flushes the folder.
 pub fn put(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -50,13 +51,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// If that fails.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    match cfg!(unix) {
-        true => File::open(folder)?.sync_all(),
-        false => Ok(()),
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()
+    } else {
+        Ok(())
     }
 }
 
-/// The folder of a file; for a file in the working directory it has an empty name.
+/// The folder of a file; `.` if the path names none.
 fn folder(path: &Path) -> &Path {
     let folder = path.parent();
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());

@@ -20,8 +20,8 @@ pub enum FileError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is; continues a sentence that begins with its name; see
-        /// [`foreign`](crate::foreign).
+        /// What it is, as [`foreign`](crate::foreign) says; continues a sentence that begins with
+        /// the file's name.
         kind: &'static str,
     },
     /// It is text in another encoding, or not text at all.

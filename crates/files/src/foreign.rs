@@ -1,12 +1,12 @@
-//! Recognising files of other kinds than their names say, by their first bytes.
+//! Recognises files whose first bytes show another kind than their names say.
 
 use std::io::{BufRead, Result};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What kind of well-known file begins with these bytes: a Git LFS pointer, an archive, compressed
-/// data, a pickle. The text continues a sentence that begins with the file's name. Safetensors,
-/// Parquet, JSON and plain text are not recognised.
+/// Says what kind of file begins with these bytes, if it is a Git LFS pointer, an archive,
+/// compressed data or a pickle. The text continues a sentence that begins with the file's name.
+/// Returns `None` for any other kind, such as safetensors, Parquet, JSON and plain text.
 pub fn foreign(bytes: &[u8]) -> Option<&'static str> {
     // The length at the start of a safetensors file may look like any of the signatures below.
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
@@ -47,8 +47,8 @@ pub fn foreign_to_text(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// What kind of file a reader reads, if it is not text (see [`foreign_to_text`]). A byte order mark
-/// is skipped; otherwise nothing is consumed.
+/// Says what kind of file a reader reads, if it is not text (see [`foreign_to_text`]). A byte order
+/// mark is skipped; nothing else is consumed.
 ///
 /// # Errors
 /// If the file cannot be read.

@@ -1,9 +1,9 @@
-//! What is wrong with text that should be JSON.
+//! Says what is wrong with text that should be JSON.
 
 use serde_json::Error;
 
-/// serde_json's message about a text; for numbers that only Python writes and reads, how to write
-/// them.
+/// Returns serde_json's message about a text. For numbers that only Python writes and reads, the
+/// message says what to write in their place.
 pub fn json_problem(text: &str, error: &Error) -> String {
     let line = text.lines().nth(error.line().saturating_sub(1));
     let line = line.unwrap_or_default().as_bytes();
@@ -16,7 +16,7 @@ pub fn json_problem(text: &str, error: &Error) -> String {
     });
     match word {
         Some(word) => format!(
-            "{word} in line {} is no number of JSON, though Python writes it: put a number there, \
+            "{word} in line {} is not a JSON number, though Python writes it: put a number there, \
              or null",
             error.line()
         ),

@@ -1,4 +1,4 @@
-//! Reading whole text files.
+//! Reads whole text files.
 
 use std::fs;
 use std::path::Path;
@@ -6,11 +6,10 @@ use std::path::Path;
 use crate::FileError;
 use crate::foreign::{foreign_to_text, without_mark};
 
-/// The text of a file, without its byte order mark.
+/// Returns the text of a file, without its byte order mark.
 ///
 /// # Errors
-/// If the file cannot be read or is not UTF-8; the error says what it is, if that can be
-/// recognised.
+/// If the file cannot be read or is not UTF-8. If its kind can be recognised, the error names it.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String, FileError> {
     let path = path.as_ref();
     let (path, place) = (path.to_path_buf(), path);

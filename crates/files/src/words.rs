@@ -1,9 +1,9 @@
-//! Rewriting messages of libraries and systems for people who write files.
+//! Rewrites messages of libraries and systems for people who write files.
 
 use std::borrow::Cow;
 
-/// serde's message about a value, without the names of Rust types: users of TOML or JSON know
-/// numbers, lists and tables.
+/// Rewrites serde's message about a value without the names of Rust types: users of TOML or JSON
+/// know numbers, lists and tables.
 pub fn plain_words(message: &str) -> String {
     let words = [
         ("expected i64", "expected a whole number"),
@@ -47,7 +47,7 @@ pub fn plain_words(message: &str) -> String {
     text
 }
 
-/// Replaces words up to their ends.
+/// Replaces `words` where no further letter or digit follows them.
 fn replace_words(text: &str, words: &str, by: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -61,7 +61,7 @@ fn replace_words(text: &str, words: &str, by: &str) -> String {
     out + rest
 }
 
-/// The system's message, without its number: `(os error 21)`.
+/// Returns the system's message without its number, such as `(os error 21)`.
 pub fn without_os_errors(message: &str) -> Cow<'_, str> {
     const BEGINNING: &str = " (os error ";
     if !message.contains(BEGINNING) {
