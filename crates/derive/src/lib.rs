@@ -1,9 +1,79 @@
-//! `#[derive(Adaptable)]`: finds the slots of a model, so that nobody has to write a traversal by
+//! `#[derive(Adaptable)]` finds the slots of a model, so that nobody has to write a traversal by
 //! hand.
 //!
-//! It sees the fields of a struct and nothing else: each is a name of the path to the slots in it, or
-//! is left out by `#[adaptable(skip)]`. Documented where it is used: `burn_peft::Adaptable`; a crate takes
-//! it from there, and never depends on this one.
+//! It is part of `burn-peft`: take it from there as `burn_peft::Adaptable`, whose page describes the
+//! trait. Nothing else depends on this crate.
+//!
+//! The derive looks at the fields of one struct. The name of each field becomes a part of the paths
+//! to the slots in it:
+//!
+//! ```text
+//! struct Block {                        paths of the slots
+//!     attn: Attention,             ──>  attn.q_proj, attn.self
+//!     mlp: LoraAdapter<Linear>,    ──>  mlp
+//!     #[adaptable(skip)]
+//!     rotary: Rotary,              ──>  none: the field is left out
+//! }
+//! ```
+//!
+//! ```standalone_crate
+//! # // A stand-in for burn-peft, which depends on this crate and not the other way round.
+//! # extern crate self as burn_peft;
+//! # pub trait Slot {}
+//! # pub struct Tree;
+//! # impl Tree {
+//! #     pub fn node(_: &str, _: Vec<(String, Tree)>) -> Self { Self }
+//! # }
+//! # #[derive(Default)]
+//! # pub struct Path(Vec<String>);
+//! # impl Path {
+//! #     pub fn within(&mut self, name: &str, inside: impl FnOnce(&mut Self)) {
+//! #         self.0.push(name.into());
+//! #         inside(self);
+//! #         self.0.pop();
+//! #     }
+//! # }
+//! # pub trait Adaptable {
+//! #     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot));
+//! #     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot));
+//! #     fn tree(&self) -> Tree;
+//! # }
+//! # struct Layer;
+//! # impl Slot for Layer {}
+//! # impl Adaptable for Layer {
+//! #     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+//! #         visit(&path.0.join("."), self);
+//! #     }
+//! #     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+//! #         visit(&path.0.join("."), self);
+//! #     }
+//! #     fn tree(&self) -> Tree { Tree }
+//! # }
+//! # fn main() {
+//! use burn_peft_derive::Adaptable;
+//!
+//! #[derive(Adaptable)]
+//! struct Attention {
+//!     q_proj: Layer,
+//!     #[adaptable(name = "self")]
+//!     own: Layer,
+//! }
+//!
+//! #[derive(Adaptable)]
+//! struct Block {
+//!     attn: Attention,
+//!     mlp: Layer,
+//!     #[adaptable(skip)]
+//!     rotary: f64,
+//! }
+//!
+//! let attn = Attention { q_proj: Layer, own: Layer };
+//! let block = Block { attn, mlp: Layer, rotary: 10_000.0 };
+//! let mut paths = Vec::new();
+//! block.visit_slots(&mut Path::default(), &mut |path, _| paths.push(path.to_owned()));
+//! assert_eq!(paths, ["attn.q_proj", "attn.self", "mlp"]);
+//! # }
+//! ```
 
 use proc_macro::TokenStream;
 use proc_macro2::Span;
@@ -11,17 +81,24 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_input};
 
-/// Derives `burn_peft::Adaptable` for a struct whose fields are adaptable themselves.
+/// Derives `burn_peft::Adaptable` for a struct with named fields that are adaptable themselves.
+/// Anything else is a compile error.
 ///
-/// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
-/// `#[adaptable(show)]` requests that they are printed. A field `#[adaptable(around)]`, a
-/// `LoraAdapter<Part>`, is the slot of the struct itself instead of a part of it. `#[adaptable(name
-/// = "self")]` gives a field a name that Rust does not allow. On the model itself,
-/// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` gives its
-/// architecture, as in `config.json`, and the paths of its input and output embeddings. Three keys
-/// name methods of the model: `untie = "untie"` gives a tied output embedding its own weight,
-/// `resize = "resize"` changes the number of rows in the vocabulary, and `model_info = "info"`
-/// describes what methods that act at the model need.
+/// | mark of a field | meaning |
+/// | --- | --- |
+/// | `#[adaptable(skip)]`, `#[module(skip)]` | the field is left out |
+/// | `#[adaptable(show)]` | a field that is left out is visited and printed after all |
+/// | `#[adaptable(name = "self")]` | the field's name in paths, if Rust does not allow it |
+/// | `#[adaptable(around)]` | the field, a `LoraAdapter<Part>`, is the slot of the struct itself, not a part of it |
+///
+/// | mark of the whole model | meaning |
+/// | --- | --- |
+/// | `#[adaptable(model_type = "gpt2")]` | the architecture, as in `config.json` |
+/// | `#[adaptable(input = "transformer.wte")]` | the path of the input embedding |
+/// | `#[adaptable(output = "lm_head")]` | the path of the output embedding |
+/// | `#[adaptable(untie = "untie")]` | the method that gives a tied output embedding its own weight |
+/// | `#[adaptable(resize = "resize")]` | the method that changes the number of rows in the vocabulary |
+/// | `#[adaptable(model_info = "info")]` | the method that describes what methods acting at the model need |
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
 pub fn derive_adaptable(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -55,7 +132,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 Some(key) => key.value(),
                 None => name.to_string().replace("r#", ""),
             };
-            // Replaces the field's type, so that the compiler reports there that it has no slots.
+            // At the field's type, so that the compiler reports there that it has no slots.
             let place = Span::call_site().located_at(field.ty.span());
             visits.push(quote_spanned! { place =>
                 path.within(#key, |path| {
