@@ -1,15 +1,15 @@
 #!/bin/sh
 # Installs peft from an archive that release/build made:
 #
-#     sh install.sh ARCHIVE [--prefix DIR]        (~/.local unless said otherwise)
+#     sh install.sh ARCHIVE [--prefix DIR]        (default: ~/.local)
 #
-# ARCHIVE is a file or an https address; its checksum lies beside it (ARCHIVE.sha256) and is compared with it.
-# Nothing is needed but a shell, tar, gzip, sha256sum (or shasum), and for an address curl or wget.
+# ARCHIVE is a file or an https address. Its checksum must be next to it (ARCHIVE.sha256) and is verified.
+# This needs only a shell, tar, gzip, sha256sum (or shasum) and, for an address, curl or wget.
 set -eu
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
-# A word as a shell reads it again.
+# A word, quoted for the shell if it must be.
 quoted() {
     case "$1" in
         *[!A-Za-z0-9_./~+@%:,=-]* | '') printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
@@ -23,13 +23,13 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --prefix) [ -n "${2:-}" ] || fail "--prefix needs a folder"; prefix="$2"; shift 2 ;;
         -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        -*) fail "$1 is no option; there is --prefix DIR" ;;
+        -*) fail "$1 is not an option; the only one is --prefix DIR" ;;
         *) [ -z "$archive" ] || fail "one archive at a time: $archive, $1"; archive="$1"; shift ;;
     esac
 done
-[ -n "$archive" ] || fail "name the archive: sh install.sh peft-VERSION-TARGET.tar.gz"
+[ -n "$archive" ] || fail "no archive is given: sh install.sh peft-VERSION-TARGET.tar.gz"
 if [ -z "$prefix" ]; then
-    [ -n "${HOME:-}" ] || fail "HOME is not set: name the folder to install into with --prefix DIR"
+    [ -n "${HOME:-}" ] || fail "HOME is not set: give the folder to install into with --prefix DIR"
     prefix="$HOME/.local"
 fi
 case "$prefix" in /*) ;; *) prefix="$(pwd)/$prefix" ;; esac
@@ -43,7 +43,7 @@ fetch() {
     elif command -v wget >/dev/null 2>&1; then
         wget --quiet --output-document="$2" "$1"
     else
-        fail "neither curl nor wget is there: fetch $1 by other means, and name the file"
+        fail "neither curl nor wget is installed: download $1 by other means, and give the file"
     fi
 }
 
@@ -66,36 +66,36 @@ if command -v sha256sum >/dev/null 2>&1; then
 elif command -v shasum >/dev/null 2>&1; then
     sum="$(shasum -a 256 <"$work/archive")"
 else
-    fail "neither sha256sum nor shasum is there: the archive cannot be compared with its checksum"
+    fail "neither sha256sum nor shasum is installed: the archive's checksum cannot be verified"
 fi
 read -r wanted _ <"$work/sha256" || [ -n "$wanted" ] || fail "$archive.sha256 is empty"
-[ "${sum%% *}" = "$wanted" ] || fail "$archive is not what its checksum says: fetch it again"
+[ "${sum%% *}" = "$wanted" ] || fail "$archive does not match its checksum: download it again"
 
 mkdir "$work/unpacked"
 gzip -dc "$work/archive" >"$work/tar" && tar -xf "$work/tar" -C "$work/unpacked" || fail "$archive cannot be unpacked"
-# It holds one folder, whatever the file is called.
+# The archive holds one folder, whatever the file is called.
 set -- "$work"/unpacked/*
 [ $# -eq 1 ] && [ -f "$1/bin/peft" ] && [ -x "$1/bin/peft" ] || fail "$archive holds no peft"
 top="$1"
-# Before anything is put in place.
+# Checked before anything is put in place.
 version="$("$top/bin/peft" --version)" ||
-    fail "this command does not run here: it is for another processor or an older or newer system ($archive)"
+    fail "the command in $archive does not run here: it is for another processor or another version of the system"
 
 for part in bin share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d \
     share/man/man1 share/doc/peft share/peft; do
     mkdir -p "$prefix/$part" && [ -w "$prefix/$part" ] ||
-        fail "$prefix/$part cannot be written to; name another folder with --prefix DIR"
+        fail "$prefix/$part cannot be written to: give another folder with --prefix DIR"
 done
 
 put() { # put FILE FOLDER [NAME]
     mkdir -p "$prefix/$2"
     to="$prefix/$2/${3:-$(basename "$1")}"
-    [ ! -d "$to" ] || fail "$to is a folder; a file belongs there"
-    # A file takes the other's place in one step.
+    [ ! -d "$to" ] || fail "$to is a folder, but must be a file"
+    # The new file replaces the old one in one step.
     cp "$1" "$to.peft-new"
     mv -f "$to.peft-new" "$to"
 }
-put_all() { # put_all FOLDER FOLDER: its files; what else is there stays
+put_all() { # put_all FOLDER FOLDER: puts the files of the first into the second; other files there stay
     for item in "$1"/*; do
         if [ -d "$item" ]; then
             put_all "$item" "$2/$(basename "$item")"
@@ -112,12 +112,12 @@ for text in README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE THIRD-PARTY.txt; d
     put "$top/$text" share/doc/peft
 done
 put_all "$top/share" share/peft
-# Last, in one step: a peft that runs goes on.
+# Last, and in one step, so that a peft that is running goes on.
 put "$top/bin/peft" bin
 
 say "$version is $prefix/bin/peft"
 case ":${PATH:-}:" in
     *":$prefix/bin:"*) ;;
-    *) say "it is not on your PATH yet: export PATH=$(quoted "$prefix/bin"):\"\$PATH\"" ;;
+    *) say "that folder is not on your PATH yet: export PATH=$(quoted "$prefix/bin"):\"\$PATH\"" ;;
 esac
 say "try it: cd $(quoted "$prefix/share/peft") && peft train configs/quickstart.toml --set training.output_dir=\"\$HOME/quickstart\""
