@@ -1,9 +1,10 @@
-//! Products with a weight in blocks of each of ggml's types against the same product in f32:
-//! `cargo bench -p burn-peft-kernels -p burn-peft-cli --bench blocks [TYPE]`.
+//! Products with a weight in blocks of each of ggml's types, compared with the same product in f32
+//! and bf16: `cargo bench -p burn-peft-kernels -p burn-peft-cli --bench blocks [TYPE]`.
 //!
-//! Of one row (decoding) printed are the weights and bytes a second, beside a plain read of the same
-//! memory; of many (training) the time of both passes beside that of the f32 weight. All take turns,
-//! and the best of each is printed, which other work on the machine disturbs least.
+//! For a few rows (decoding) it prints the weights and bytes per second, and the speed of a plain
+//! read of the same memory. For many rows (training) it prints the time of both passes compared
+//! with a dense weight. All take turns, and the best time of each is printed, which other work on
+//! the machine disturbs least.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use burn_peft_kernels::BlockType;
 use burn_peft_kernels::cpu::{BlockMatrix, Matrix, MatrixMut, Onto, Weight};
 use rayon::prelude::*;
 
-/// What the cache cannot hold.
+/// More than the cache holds.
 const BYTES: usize = 160 << 20;
 const D: usize = 2048;
 const TOKENS: usize = 1024;
@@ -20,7 +21,7 @@ const SHAPES: [[usize; 2]; 2] = [[576, 576], [1536, 576]];
 const ROUNDS: usize = 15;
 
 fn bytes(count: usize) -> Vec<u8> {
-    // As scales they are numbers of a common size.
+    // Read as scales, they are numbers of an ordinary size.
     (0..count)
         .map(|at| ((at * 2_654_435_761) >> 7) as u8 & 0x3b | 0x20)
         .collect()
@@ -83,7 +84,8 @@ fn few(of: BlockType, rows: usize) {
     );
 }
 
-/// The products of a token in SmolLM2-135M's layers, called from inside and outside of the pool.
+/// The products of a token in SmolLM2-135M's layers, called from inside and outside the thread
+/// pool.
 fn token(of: BlockType) {
     let of_layer = [
         [576, 576],
@@ -122,7 +124,7 @@ fn token(of: BlockType) {
     }
     let [outside, inside, read] = times.map(|times| 1e3 * best(times));
     println!(
-        "{:7} a token: {outside:6.3} ms, from inside of the pool {inside:6.3} ms; a plain read {read:6.3} ms",
+        "{:7} a token: {outside:6.3} ms, from inside the pool {inside:6.3} ms; a plain read {read:6.3} ms",
         of.name(),
     );
 }

@@ -1,10 +1,10 @@
-//! Products in eight bits beside those in f32 and bf16:
+//! Products in eight bits, compared with those in f32 and bf16:
 //! `cargo bench -p burn-peft-kernels -p burn-peft-cli --bench int8 [rate|train|head|decode]`.
 //!
-//! First what the instructions alone can do, then the frozen products of a training step of GPT-2 small
-//! and SmolLM2-135M with 4 texts of 256 tokens, forward and backward, activations rounded inside of the
-//! timing; the vocabulary loss; and decoding, whose weights the cache does not hold. The types take
-//! turns; ratios are medians of neighbouring runs, times the best.
+//! It measures what the instructions alone can do; the frozen products of a training step of GPT-2
+//! small and SmolLM2-135M with 4 texts of 256 tokens, forward and backward, with the rounding of
+//! activations in the time; the vocabulary loss; and decoding, whose weights the cache does not
+//! hold. The types take turns. Ratios are medians over neighbouring runs, times are the best.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -46,14 +46,14 @@ const MODELS: [Model; 2] = [
     },
 ];
 
-/// Numbers of a bell's shape around zero.
+/// Numbers around zero, distributed like a bell.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        // Four uniform ones.
+        // The sum of four uniform numbers.
         (0..4)
             .map(|part| (state >> (16 * part) & 0xffff) as f32 / 65536.0 - 0.5)
             .sum::<f32>()
@@ -61,7 +61,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// A weight `[d_in, d_out]` in all types; f32 and bf16 lie as files have them, `[d_out, d_in]`.
+/// A weight `[d_in, d_out]` in all types; f32 and bf16 are stored as in files, `[d_out, d_in]`.
 struct Weights {
     wide: Vec<f32>,
     narrow: Vec<bf16>,
@@ -117,7 +117,7 @@ impl Times {
             .map(|times| times.iter().copied().fold(f64::INFINITY, f64::min))
     }
 
-    /// How many times as long f32 and bf16 take.
+    /// How many times as long as int8 f32 and bf16 take.
     fn ratios(&self) -> [f64; 2] {
         let [wide, narrow, bytes] = &self.0;
         [wide, narrow].map(|times| median(times.iter().zip(bytes).map(|(a, b)| a / b).collect()))
@@ -137,16 +137,19 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// All frozen products of a layer, each as often as the layer has it.
+/// All frozen products of a layer, each as many times as the layer has it.
 fn train(model: &Model) {
     let mut sums = [0.0; 3];
     let mut all = Times(std::array::from_fn(|_| vec![0.0; 15]));
     for &shape in model.products {
         let weights = Weights::new(shape);
         for is_backward in [false, true] {
-            let weights = weights.all().map(|weight| match is_backward {
-                true => weight.transposed(),
-                false => weight,
+            let weights = weights.all().map(|weight| {
+                if is_backward {
+                    weight.transposed()
+                } else {
+                    weight
+                }
             });
             let [k, n] = [weights[0].rows(), weights[0].cols()];
             let a = numbers(TOKENS * k, 3);
@@ -184,7 +187,7 @@ fn head(model: &Model) {
     times.print(&format!("{}: the vocabulary loss", model.name));
 }
 
-/// The products of so many tokens in all layers, one layer after the other, and in the head.
+/// The products of `rows` tokens in all layers, one layer after the other, and in the head.
 fn decode(model: &Model, rows: usize) {
     let shapes = (0..model.layers).flat_map(|_| model.products.iter().copied());
     let weights: Vec<_> = shapes.chain([model.head]).map(Weights::new).collect();
@@ -204,14 +207,15 @@ fn decode(model: &Model, rows: usize) {
     times.print(&format!("{}: {rows} rows decoded", model.name));
 }
 
-/// What one instruction after the other gives, on all threads.
+/// The rate of each instruction, issued one after the other on all threads.
 #[cfg(target_arch = "x86_64")]
 fn rate() {
     use std::arch::x86_64::*;
 
     const ROUNDS: usize = 1_000_000;
 
-    // Twelve sums, more than an instruction takes cycles, which loops over indices leave in registers.
+    // Twelve sums, more than the cycles that an instruction takes; the loops leave them in
+    // registers.
     #[target_feature(enable = "avx512f")]
     fn fma() {
         let mut sums = [_mm512_setzero_ps(); 12];
@@ -253,7 +257,7 @@ fn rate() {
     };
     let mut best = [0f64; 2];
     for _ in 0..30 {
-        // SAFETY: the features were asked for.
+        // SAFETY: the features were checked.
         let rates = [of(|| unsafe { fma() }), of(|| unsafe { vnni() })];
         best.iter_mut()
             .zip(rates)

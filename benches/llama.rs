@@ -1,5 +1,5 @@
-//! The operations of a Llama block beside attention, forward and backward, against their plain
-//! bodies: `cargo bench -p burn-peft-cli --bench llama [NAME]`.
+//! The operations of a Llama block other than attention, forward and backward, compared with their
+//! plain bodies: `cargo bench -p burn-peft-cli --bench llama [NAME]`.
 //!
 //! The shapes are those of SmolLM2-135M with 4 texts of 256 tokens; see `operations.rs`.
 
@@ -20,7 +20,7 @@ fn random(shape: [usize; 2]) -> Tensor<2> {
     Tensor::random(shape, Distribution::Normal(0.0, 0.5), &Device::flex())
 }
 
-/// A tensor that gradients flow through, as activations in training are.
+/// A tensor that gradients flow through, like activations in training.
 fn on_tape(tensor: &Tensor<2>) -> Tensor<2> {
     tensor.clone().autodiff().require_grad()
 }

@@ -1,9 +1,9 @@
-//! The operations of `burn-peft-kernels`, forward and backward, against their plain bodies:
+//! The operations of `burn-peft-kernels`, forward and backward, compared with their plain bodies:
 //! `cargo bench -p burn-peft-cli --bench operations [NAME]`.
 //!
-//! The shapes are those of GPT-2 small with 4 texts of 256 tokens, of attention SmolLM2-135M's too.
-//! Both bodies take turns; printed are the medians of their times, and of the ratios of neighbouring
-//! runs.
+//! The shapes are those of GPT-2 small with 4 texts of 256 tokens; attention is also measured with
+//! those of SmolLM2-135M. Both bodies take turns. The benchmark prints the medians of their times
+//! and of the ratios of neighbouring runs.
 
 mod pairs;
 
@@ -21,7 +21,7 @@ fn random(shape: [usize; 2]) -> Tensor<2> {
     Tensor::random(shape, Distribution::Normal(0.0, 0.5), &Device::flex())
 }
 
-/// A tensor that gradients flow through, as activations in training are.
+/// A tensor that gradients flow through, like activations in training.
 fn on_tape(tensor: &Tensor<2>) -> Tensor<2> {
     tensor.clone().autodiff().require_grad()
 }
@@ -64,7 +64,7 @@ fn main() {
             .backward();
     });
 
-    // What generation is made of.
+    // The products of generation.
     for rows in [1, 8] {
         let (x, wide) = (random([rows, D]), random([D, 4 * D]));
         let narrow = wide.clone().cast(FloatDType::BF16);

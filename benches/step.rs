@@ -1,9 +1,9 @@
-//! A whole training step with the specialised bodies against one with the plain bodies:
-//! `cargo bench -p burn-peft-cli --bench step`, which fails where the first is not at least 1.5
-//! times as fast.
+//! A whole training step with the specialised bodies, compared with one with the plain bodies:
+//! `cargo bench -p burn-peft-cli --bench step`, which fails unless the first is at least 1.5 times
+//! as fast.
 //!
-//! Two blocks as wide as GPT-2 small's, LoRA on `c_attn`, a text of 1024 tokens, 4096 words: small
-//! enough for every commit, and with every operation in it.
+//! The model has two blocks as wide as GPT-2 small's, LoRA on `c_attn` and 4096 words; the text has
+//! 1024 tokens. That is small enough for every commit, and has every operation in it.
 
 mod pairs;
 
@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use burn_peft::{LoraConfig, get_peft_model};
 use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, LmBatch};
 
-/// What `.ci/run` insists on.
+/// The least ratio that passes.
 const LEAST: f64 = 1.5;
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {

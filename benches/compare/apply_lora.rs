@@ -1,11 +1,12 @@
-//! GPT-2 of plain Burn modules, trained through Burn's own `apply_lora`: a rival of `peft train`.
+//! GPT-2 made of plain Burn modules and trained through Burn's own `apply_lora`: a rival of
+//! `peft train`.
 //!
 //! ```text
 //! cargo run --release --example apply_lora -- MODEL ADAPTER ROWS.jsonl STEPS SETTINGS.json
 //! ```
 //!
-//! `MODEL` and `ADAPTER` (rank 8 and alpha 16 on `c_attn`) are folders as `peft` writes them, the
-//! rows have one length, and the settings are `learning_rate`, `weight_decay` and
+//! `MODEL` and `ADAPTER` (rank 8 and alpha 16 on `c_attn`) are folders as `peft` writes them. All
+//! rows have the same length. The settings are `learning_rate`, `weight_decay` and
 //! `per_device_train_batch_size`. Prints each step's loss and time as JSON.
 
 use std::collections::HashMap;
@@ -50,7 +51,7 @@ impl Gpt2 {
         let positions = Tensor::arange(0..length as i64, &device).reshape([1, length]);
         let x = self.wte.forward(ids.clone()) + self.wpe.forward(positions);
         let d = x.dims()[2];
-        // Flat, or the gradient of an adapted weight would be made once for each row.
+        // Flat, since otherwise the gradient of an adapted weight would be made once for each row.
         let mut x = x.reshape([batch * length, d]);
         for block in &self.h {
             x = block.forward(x, batch);
@@ -66,7 +67,7 @@ impl Gpt2 {
 }
 
 impl Block {
-    /// `[batch · length, d]`.
+    /// From `[batch · length, d]` to the same shape.
     fn forward(&self, x: Tensor<2>, batch: usize) -> Tensor<2> {
         let [tokens, d] = x.dims();
         let shape = [batch, tokens / batch, self.heads, d / self.heads];
@@ -164,7 +165,7 @@ fn load(folder: &Path, device: &Device) -> Result<Gpt2> {
     })
 }
 
-/// Puts the start values of PEFT's file in the place of those that `apply_lora` drew.
+/// Replaces the start values that `apply_lora` drew by those of PEFT's file.
 struct StartValues {
     adapter: Weights,
     path: Vec<String>,
@@ -208,7 +209,7 @@ impl ModuleMapper for StartValues {
 fn json_file(path: &Path) -> Result<Value> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
 }
 
 /// The token ids of every row.

@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, against what, and the goal."""
+"""The rows of the table: what is measured, what it is compared with, and the goal."""
 
 import json
 import shutil
@@ -14,28 +14,28 @@ from products import shapes
 # Steps of a run; the first is a warm-up and does not count.
 STEPS = {256: 4, 512: 2, 1024: 2, 2048: 2}
 NEW_TOKENS = 128
-# A base in 8 bits, and one whose products are made in them.
+# A base in 8 bits, and one whose products are made in 8 bits too.
 IN_8 = ("load_in_8bit",)
 INT8 = ("load_in_8bit", "int8_compute", "int8_head")
 
 
 class Bench:
-    """Measures pairs (ours, theirs) of a model, each once however many rows ask for it."""
+    """Measures pairs (ours, theirs) for a model; each once, however many rows ask for it."""
 
     def __init__(self, lab, rounds):
         self.lab, self.rounds = lab, rounds
         self.measured, self.places = {}, {}
 
     def of(self, model):
-        """The same, and from now on of this model."""
+        """Switches to this model."""
         if model.preset not in self.places:
             self.places[model.preset] = Place(self.lab, model)
         self.place = self.places[model.preset]
         return self
 
     def pairs(self, name, ours, theirs, rounds=None, tolerance=None):
-        """Rounds of both in turns. `theirs` gets what ours gave; with a tolerance the losses of both
-        are compared step by step, as far as ours goes."""
+        """Runs both in turns, for some rounds. `theirs` gets what `ours` returned. With a tolerance, the
+        losses of both are compared step by step, as far as ours go."""
         name = f"{self.place.model.preset}-{name}"
         if name in self.measured:
             return self.measured[name]
@@ -50,7 +50,7 @@ class Bench:
         self.measured[name] = found
         return found
 
-    # What each side is run with.
+    # The runs of each side.
 
     def ours_training(self, rows, steps, batch=4, quantized=(), **settings):
         lab, settings = self.lab, {"per_device_train_batch_size": batch} | settings
@@ -94,12 +94,12 @@ class Bench:
             f"training-{batch}x{length}" + ("-bf16" if bf16 else ""),
             lambda: self.ours_training(rows, steps, batch, **settings),
             lambda _: self.python_training(rows, steps, "--batch", batch, *words),
-            # Rounding to 8 bits at every product moves a loss of 11 by some thousandths.
+            # bf16 rounds to 8 bits at every product, which moves a loss of 11 by some thousandths.
             tolerance=1e-2 if bf16 else 1e-3,
         )
 
     def checkpointing(self, length, batch=4):
-        """One step of ours against the runs without: memory is the same every time."""
+        """One step of ours, compared with the runs without checkpointing: memory is the same every time."""
         theirs = self.training(length, batch)
         return self.pairs(
             f"checkpointing-{batch}x{length}",
@@ -110,7 +110,7 @@ class Bench:
         )
 
     def quantized(self, length, batch):
-        """A base in 8 bits with checkpointing, against peft's in 32 bits where that fits."""
+        """A base in 8 bits with checkpointing, compared with peft's in 32 bits if that fits."""
         rows, steps = f"rows-{length}.jsonl", STEPS[length]
         weights = sum(file.stat().st_size for file in self.place.weights().glob("*.safetensors"))
         return self.pairs(
@@ -123,7 +123,7 @@ class Bench:
         )
 
     def int8(self, length, batch=4):
-        """Products in eight bits against our own in 32 and 16 bits and against peft, all in turns."""
+        """Products in eight bits, compared with our own in 32 and 16 bits and with peft, all in turns."""
         rows, steps = f"rows-{length}.jsonl", STEPS[length]
         ours = lambda quantized=(), **more: self.ours_training(rows, steps, batch, quantized, **more)
 
@@ -137,7 +137,7 @@ class Bench:
         return self.pairs(f"int8-{batch}x{length}", lambda: ours(INT8), theirs)
 
     def int8_checkpointing(self, length, batch):
-        """Products in eight bits against 8 bits that are widened for each product."""
+        """Products in eight bits, compared with 8 bits that are widened for each product."""
         rows, steps = f"rows-{length}.jsonl", STEPS[length]
         ours = lambda quantized: self.ours_training(rows, steps, batch, quantized, gradient_checkpointing=True)
         return self.pairs(
@@ -145,7 +145,7 @@ class Bench:
         )
 
     def int8_generation(self):
-        """New tokens of a text by a base in eight bits, in 16 and in 32, all in turns."""
+        """New tokens of a text, by a base in eight, in 16 and in 32 bits, all in turns."""
         lab, prompt = self.lab, (self.lab.work / "prompt.txt").read_text()
         words = ["--model", self.place.weights(), "--adapter", self.place.adapter, "--prompt", prompt]
         words += ["--max-new-tokens", NEW_TOKENS, "--ignore-eos", "--json"]
@@ -197,7 +197,7 @@ class Bench:
         return self.pairs(f"generation-{dtype}" + ("-merged" if merged else ""), ours, theirs)
 
     def generation_of_rows(self, batch, dtype):
-        """Rows of tokens in a file, as many each whatever ends a text."""
+        """Continues rows of tokens in a file, each by the same number of tokens, whatever ends a text."""
         lab, prompts, found = self.lab, self.lab.work / f"prompts-{batch}.safetensors", self.lab.work / "found.safetensors"
         words = ["--model", self.place.weights(dtype=dtype), "--adapter", self.place.adapter, "--input", prompts]
 
@@ -209,14 +209,14 @@ class Bench:
         def theirs(ours):
             more = ["--ours", found, "--new-tokens", NEW_TOKENS, *(["--bf16"] * (dtype == "bf16"))]
             done = lab.rival("generate", *words, *more).json()
-            ours["same"] = f"of each row's {NEW_TOKENS} tokens the first {', '.join(map(str, done['same']))} are the same"
+            ours["same"] = f"the first {', '.join(map(str, done['same']))} of each row's {NEW_TOKENS} tokens are the same"
             return done
 
         return self.pairs(f"generation-{batch}-{dtype}", ours, theirs)
 
     def products(self, dtype):
-        """Steps of ours against their matrix products alone, by the faster library, in turns: the
-        processor's clock is not the same from one minute to the next."""
+        """Steps of ours, compared with their matrix products alone by the faster library, in turns: the
+        processor's clock changes from one minute to the next."""
         lab, bf16 = self.lab, dtype == "bf16"
         config = json.loads((self.place.weights() / "config.json").read_text())
         wanted = shapes(config, self.place.model.lora, batch=4, length=256)
@@ -234,7 +234,7 @@ class Bench:
                 "ours": lab.example("products", file, *words).json(),
             }
             totals = {name: whole(one) for name, one in found.items()}
-            # Without attention's, which are none of our products.
+            # Without attention's, which our products do not compute.
             linears = {name: whole(one, most=1) for name, one in found.items()}
             return {"product_seconds": min(totals.values()), "totals": totals, "linears": linears}
 
@@ -242,7 +242,7 @@ class Bench:
         return self.pairs(f"products-{dtype}", ours, theirs)
 
     def libraries(self, dtype):
-        """Our products of a step against torch's, without attention's."""
+        """Our products of a step, compared with torch's, without attention's."""
         linears = [theirs["linears"] for _, theirs in self.products(dtype)]
         return [[{"product_seconds": total[name]} for name in ("ours", "torch")] for total in linears]
 
@@ -262,10 +262,10 @@ class Bench:
             environment = lab.environment | {"TOKENIZERS_PARALLELISM": "true"}
             words = ["--rows", lab.work / "instructions.jsonl", "--tokenizer", self.place.weights()]
             found = lab.rival("tokenise", *words, environment=environment).json()
-            # Ours ends every row with a token of its own.
+            # Ours adds a token at the end of every row.
             if ours["tokens"] - ours["rows"] != found["tokens"]:
                 raise Failure(f"{ours['tokens']:,} tokens in {ours['rows']:,} rows of ours, {found['tokens']:,} of theirs")
-            ours["same"] = "the same tokens but for each row's end"
+            ours["same"] = "the same tokens except for each row's end"
             return found
 
         return self.pairs("tokens", lambda: self.ours_tokens(self.lab.given.threads), theirs)
@@ -278,7 +278,7 @@ class Bench:
 
 
 def free_memory():
-    """Bytes, with what the page cache would give back."""
+    """Free memory in bytes, with what the page cache would give back."""
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return 1024 * int(lines["MemAvailable"].split()[0])
 
@@ -290,7 +290,7 @@ def compare_losses(ours, theirs, tolerance):
     ours["loss_error"] = max(abs(a - b) for a, b in pairs)
     for step, (a, b) in enumerate(pairs, 1):
         if not abs(a - b) <= tolerance:
-            raise Failure(f"step {step}: our loss is {a:.6f}, theirs {b:.6f}, further apart than {tolerance}")
+            raise Failure(f"step {step}: our loss is {a:.6f}, theirs is {b:.6f}: more than {tolerance} apart")
 
 
 def brief(found):
@@ -327,7 +327,7 @@ SECONDS = "{:.2f} s".format
 
 @dataclass
 class Figure:
-    """A row. The ratio is ours to theirs, or the inverse where `inverse`."""
+    """A row. The ratio is ours divided by theirs, or the inverse if `inverse`."""
 
     name: str
     title: str
@@ -340,7 +340,7 @@ class Figure:
     inverse: bool = False
     their_value: Callable | None = None
     model: Model = GPT2
-    limit: float | None = None  # of our value, where no ratio is asked
+    limit: float | None = None  # for our value, if there is no goal for the ratio
 
     def goal_text(self):
         if self.goal is None:
@@ -372,7 +372,7 @@ class Figure:
 
 
 def note(pairs):
-    """How far the two agree."""
+    """How well the two agree."""
     ours, theirs = pairs[0]
     if "totals" in theirs:
         of = lambda name: median(theirs["totals"][name] for _, theirs in pairs)
@@ -420,7 +420,7 @@ def int8_generation(model, name, against, goal):
 
 
 def of(model, name, title, *rest, **more):
-    """A row of another model."""
+    """A row for another model."""
     return Figure(f"{model.preset}-{name}", model.title + title, *rest, model=model, **more)
 
 

@@ -1,4 +1,4 @@
-"""What everything runs in: the rival's environment, our command, the data, processes."""
+"""What everything runs in: the rival's environment, our command, the data and the processes."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# A command that takes longer hangs: the longest, two steps of 4 x 1024 by peft, takes 90 s.
+# A command that takes longer than this hangs: the longest, two steps of 4 x 1024 by peft, takes 90 s.
 LIMIT = 900
-# Other work that takes more of the processors makes a run's figures worthless: torch's threads wait
-# for each other spinning, and one that is held up costs it a factor of ten.
+# If other work takes a larger share of the processors, a run's figures are worthless: torch's threads
+# spin while they wait for each other, and one that is held up makes it ten times as slow.
 NOISE = 0.05
 # `[training]` of the training file, whose words are those of transformers' TrainingArguments.
 SETTINGS = {
@@ -35,13 +35,13 @@ SETTINGS = {
 
 
 def processor_seconds():
-    """What all processes have used since the machine started, and what the host took away."""
+    """What all processes have used since the machine started, with what the host took away."""
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 class Failure(Exception):
-    """Something that was to be measured could not be."""
+    """Something could not be measured."""
 
 
 class Skip(Exception):
@@ -57,7 +57,7 @@ class Done:
     text: str  # what it printed
 
     def json(self):
-        """What it printed, where that is one JSON value, or else the last line."""
+        """What it printed, if that is one JSON value, or else its last line."""
         try:
             return json.loads(self.text)
         except ValueError:
@@ -73,7 +73,7 @@ class Lab:
         self.venv = (given.venv or self.work / "venv").resolve()
         self.python = self.venv / "bin/python"
         self.measuring = False
-        self.others = 0.0  # the largest share of the processors that other work took beside a run
+        self.others = 0.0  # the largest share of the processors that other work took during a run
         threads = str(given.threads)
         self.environment = os.environ | {
             "RAYON_NUM_THREADS": threads,
@@ -101,7 +101,7 @@ class Lab:
                 )
             except OSError as error:
                 raise Failure(f"{argv[0]} does not start: {error}") from error
-            # wait4, since only it tells the memory of this one process.
+            # Only wait4 tells the memory of this one process.
             while True:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
                 seconds = time.perf_counter() - start
@@ -116,7 +116,7 @@ class Lab:
         others = max(0.0, others / (seconds * os.cpu_count()))
         self.others = max(self.others, others)
         if self.measuring and others > NOISE:
-            self.say(f"    beside other work, which took {others:.0%} of the processors")
+            self.say(f"    other work took {others:.0%} of the processors meanwhile")
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             said = err.read_text(errors="replace").strip().splitlines() or ["nothing on standard error"]
@@ -131,14 +131,14 @@ class Lab:
         return self.run([self.python, HERE / "rival.py", *words, "--threads", self.given.threads], environment)
 
     def example(self, name, *words):
-        """A program of examples/ beside the command."""
+        """A program from the folder examples/ next to the command."""
         program = self.peft.parent / "examples" / name
         if not program.exists():
             raise Failure(f"there is no {program}: cargo build --release --example {name}")
         return self.run([program, *words])
 
     def set_up(self):
-        """All that is not measured."""
+        """Everything that is not measured."""
         self.work.mkdir(parents=True, exist_ok=True)
         self.commands.write_text("")
         self.find_peft()
@@ -178,9 +178,9 @@ class Lab:
                     self.run([*pip, "--index-url", self.given.torch_index, torch], environment=os.environ, limit=3600)
                 self.run([*pip, "-r", HERE / "requirements.txt"], environment=os.environ, limit=3600)
             except Failure:
-                shutil.rmtree(self.venv)  # half an environment would be taken for a whole one
+                shutil.rmtree(self.venv)  # or half an environment would be taken for a whole one
                 raise
-        # Also loads torch once, so that no first measurement does.
+        # This also loads torch once, so that the first measurement does not have to.
         self.versions = self.run([self.python, HERE / "prepare.py", "versions", "--requirements", HERE / "requirements.txt"]).text.strip()
 
     def machine(self):
@@ -198,7 +198,7 @@ class Lab:
         )
 
     def ours(self):
-        """Our version, with the commit where it was built from here."""
+        """Our version, with the commit if it was built from here."""
         version = self.run([self.peft, "--version"]).text.strip()
         if self.given.peft:
             return version

@@ -1,4 +1,4 @@
-"""The models that are measured, with random weights, and where the files of one lie."""
+"""The models that are measured, with random weights, and where their files are."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ from lab import HERE, SETTINGS
 
 @dataclass(frozen=True)
 class Model:
-    preset: str  # of `peft init`
-    title: str  # before the title of a row
+    preset: str  # the name for `peft init`
+    title: str  # what comes before the title of a row
     lora: dict  # for peft's LoraConfig
-    changes: dict = field(default_factory=dict)  # to config.json
+    changes: dict = field(default_factory=dict)  # changes to config.json
 
 
 ALL_LINEAR = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -28,7 +28,7 @@ QWEN3_LARGE = Model("qwen3-1.7b", "Qwen3-1.7B: ", ALL_LINEAR)
 
 
 class Place:
-    """The files of a model. Those that few rows need are made when they are first asked for."""
+    """The files of a model. Files that few rows need are made when they are first asked for."""
 
     def __init__(self, lab, model):
         self.lab, self.model, self.made = lab, model, set()
@@ -42,7 +42,7 @@ class Place:
         lab.run([lab.python, HERE / "prepare.py", "adapter", *words])
 
     def weights(self, merged=False, dtype="f32"):
-        """The folder of the base model, or of the one that has the adapter in its weights."""
+        """The folder of the base model, or of the one with the adapter merged into its weights."""
         folder = self.folder / (("merged" if merged else "model") + ("" if dtype == "f32" else f"-{dtype}"))
         if folder not in self.made:
             shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +66,7 @@ class Place:
 
     def make_config(self):
         """The training file, which rival.py reads too."""
-        # A string or number of JSON is one of TOML.
+        # Strings and numbers are written the same way in JSON and TOML.
         table = lambda values: "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(

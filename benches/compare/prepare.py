@@ -1,12 +1,12 @@
-"""What both sides start from; run by `run` in the rival's environment.
+"""Makes what both sides start from; `run` starts it in the rival's environment.
 
-    prepare.py versions --requirements FILE     says what is installed, and what differs from the pins
+    prepare.py versions --requirements FILE     prints what is installed, and what differs from the pins
     prepare.py data --work DIR --tokenizer DIR [--text FILE] [--reviews FILE] [--instructions FILE]
         rows-LENGTH.jsonl, reviews.jsonl, chats.jsonl: rows of token ids and labels; prompt.txt;
         prompts-BATCH.safetensors: rows to continue, padded on the left;
         instructions.jsonl: rows of instruction, input and output
     prepare.py adapter --model DIR --lora JSON --output DIR
-        both matrices random, so that both count from the first step on
+        both matrices random, so that both matter from the first step on
     prepare.py bf16 --model DIR --output DIR    the same weights in bfloat16
 """
 
@@ -21,10 +21,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STORIES = ROOT / "data/quickstart/train.jsonl"
-REVIEWS = 96  # of which some 2,465 tokens are expected
+REVIEWS = 96  # some 2,465 tokens are expected
 CHATS = 48
 ROWS = {256: 32, 512: 4, 1024: 16, 2048: 4}
-# SmolLM2's; a token above it would be none of that model's.
+# SmolLM2's: that model has no token from this number on.
 VOCABULARY = 49_152
 INSTRUCTIONS = 220_000
 
@@ -42,8 +42,8 @@ def load_tokenizer(folder):
 
 
 def write_rows(path, rows, asked=lambda ids: 1):
-    """Of a row what is asked is not learnt, and never the first: it has nothing before it, but
-    `Trainer` counts it for GPT-2."""
+    """What a row asks is not learnt. Neither is its first token, which has nothing before it but which
+    `Trainer` counts for GPT-2."""
     label = lambda ids: [-100] * asked(ids) + ids[asked(ids) :]
     lines = [json.dumps({"input_ids": ids, "labels": label(ids)}) + "\n" for ids in rows]
     path.write_text("".join(lines))
@@ -52,7 +52,7 @@ def write_rows(path, rows, asked=lambda ids: 1):
 
 
 def mixed_lengths(ids, count, length):
-    """Pieces of the text as long as `length` draws them."""
+    """Pieces of the text, whose lengths `length` draws."""
     draw, rows, place = random.Random(1), [], 0
     for _ in range(count):
         end = place + round(length(draw))
@@ -84,7 +84,7 @@ def prompts(path, ids, batch):
 
 
 def instructions(given):
-    """Rows as Alpaca's, as often over as it takes; without a file the stories are what is answered."""
+    """Rows like Alpaca's, repeated as often as needed; without a file, the stories are the answers."""
     if given.instructions:
         rows = json.loads(given.instructions.read_text())
     else:

@@ -2,7 +2,7 @@
 
 
 def gpt2(config):
-    """Layers, width, heads, width of a head, the linear layers of a block, those with nothing below."""
+    """Layers, width, heads, width of a head, the linear layers of a block, and the first of them."""
     d, heads = config["n_embd"], config["n_head"]
     inner = config.get("n_inner") or 4 * d
     linears = {"c_attn": (d, 3 * d), "attn.c_proj": (d, d), "c_fc": (d, inner), "mlp.c_proj": (inner, d)}
@@ -21,9 +21,9 @@ def llama(config):
 
 
 def shapes(config, lora, batch, length):
-    """Each product [m, k] × [k, n] with how often a step does it. What a step can do without is not
-    counted: gradients of frozen weights, of what lies below the first adapted layer, of ignored
-    labels, and the half of the attention that the causal mask takes away."""
+    """Each product [m, k] × [k, n], and how many times a step does it. What a step does not need is not
+    counted: gradients of frozen weights and of everything below the first adapted layer, ignored labels,
+    and the half of the attention that the causal mask removes."""
     layers, d, heads, head, linears, first = (gpt2 if "n_embd" in config else llama)(config)
     targets = linears if lora["target_modules"] == "all-linear" else lora["target_modules"]
     r, vocabulary, tokens, predicted = lora["r"], config["vocab_size"], batch * length, batch * (length - 1)
@@ -33,7 +33,7 @@ def shapes(config, lora, batch, length):
         found.append({"name": name, "batch": batch, "m": m, "k": k, "n": n, "count": count})
 
     for name, (inputs, outputs) in linears.items():
-        # Nothing lies below the first layer of the first block.
+        # There is nothing to train below the first layers of the first block.
         backward = layers - (name in first)
         add(name, tokens, inputs, outputs, layers)
         add(f"{name} backward", tokens, outputs, inputs, backward)

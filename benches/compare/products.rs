@@ -1,12 +1,12 @@
-//! Matrix products, each measured alone: the limit of what a training step can reach.
+//! Matrix products, each measured alone: the limit of a training step's speed.
 //!
 //! ```text
 //! cargo run --release --example products -- SHAPES.json [--bf16]
 //! ```
 //!
 //! `SHAPES.json` is a list of `{"batch", "m", "k", "n"}` (`benches/compare/products.py`). Prints
-//! the median seconds of each as JSON, of our product into memory that is there (with `--bf16` the
-//! right side is in bf16), and, where there is a batch, of Burn's.
+//! the median seconds of each as JSON. A product without a batch is ours, into memory that exists
+//! already (with `--bf16` the right side is in bf16); one with a batch is Burn's.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let narrow = std::env::args().nth(2).is_some_and(|word| word == "--bf16");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let shapes: Vec<Value> =
-        serde_json::from_str(&text).with_context(|| format!("{path} is no list of shapes"))?;
+        serde_json::from_str(&text).with_context(|| format!("{path} is not a list of shapes"))?;
     let mut seconds = Vec::new();
     for shape in &shapes {
         let size = |key: &str| {
@@ -44,15 +44,18 @@ fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     Tensor::random(shape, Distribution::Default, &Device::flex())
 }
 
-/// Our `[m, k] · [k, n]`, in the layout of the right side that is the faster.
+/// Our `[m, k] · [k, n]`, in the faster layout of the right side.
 fn ours(m: usize, k: usize, n: usize, narrow: bool) -> Result<f64> {
     let values = |length| -> Result<Vec<f32>> { Ok(random([length]).into_data().try_to_vec()?) };
     let (left, right, mut out) = (values(m * k)?, values(k * n)?, vec![0.0; m * n]);
     let mut bits = vec![bf16::ZERO; k * n];
     bits.convert_from_f32_slice(&right);
-    let weight = |rows, columns| match narrow {
-        true => Weight::BF16(Matrix::new(&bits, rows, columns)),
-        false => Weight::F32(Matrix::new(&right, rows, columns)),
+    let weight = |rows, columns| {
+        if narrow {
+            Weight::BF16(Matrix::new(&bits, rows, columns))
+        } else {
+            Weight::F32(Matrix::new(&right, rows, columns))
+        }
     };
     let mut time = |weight: Weight| {
         median(|| {
@@ -63,7 +66,7 @@ fn ours(m: usize, k: usize, n: usize, narrow: bool) -> Result<f64> {
     Ok(time(weight(k, n)).min(time(weight(n, k).transposed())))
 }
 
-/// Burn's `[batch, m, k] · [batch, k, n]`, likewise.
+/// Burn's `[batch, m, k] · [batch, k, n]`, likewise in the faster layout.
 fn burns(batch: usize, m: usize, k: usize, n: usize) -> f64 {
     let (left, right) = (random([batch, m, k]), random([batch, k, n]));
     let turned = random([batch, n, k]).swap_dims(1, 2);
@@ -75,7 +78,7 @@ fn burns(batch: usize, m: usize, k: usize, n: usize) -> f64 {
     time(&right).min(time(&turned))
 }
 
-/// The median of several times, in seconds, after one that is not counted.
+/// The median of five times, in seconds, after one that does not count.
 fn median(mut product: impl FnMut()) -> f64 {
     let mut time = || {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-"""The rival: what peft, transformers and torch do with the same weights, rows and settings.
+"""The rival: peft, transformers and torch with the same weights, rows and settings.
 
     rival.py train CONFIG.toml --rows FILE --steps N [--batch N] [--bf16]
                                                 a plain loop over optimizer steps
@@ -9,7 +9,7 @@
     rival.py tokenise --rows FILE --tokenizer DIR                encode_batch of the tokenizers package
 
 CONFIG.toml is the training file of `peft train`. The last line printed is one JSON object. Where
-there is a choice it is the faster one, so that no ratio is won by the rival's bad habits.
+there is a choice, it is the faster one, so that no ratio is won by the rival's bad habits.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def load(model, adapter, dtype, trainable):
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(model, attn_implementation="sdpa", dtype=dtype)
-    # peft would keep the adapter in f32 beside weights of bf16.
+    # By default peft would keep the adapter in f32 even if the weights are in bf16.
     return PeftModel.from_pretrained(base, adapter, is_trainable=trainable, autocast_adapter_dtype=False)
 
 
@@ -39,7 +39,7 @@ def read(given):
 
 
 def train(given):
-    """Rows of one length."""
+    """Trains on rows of one length."""
     settings, rows, model = read(given)
     model.train()
     trained = [tensor for tensor in model.parameters() if tensor.requires_grad]
@@ -56,7 +56,7 @@ def train(given):
         start = time.perf_counter()
         batch = rows[step * size : (step + 1) * size]
         assert len(batch) == size, f"{given.rows} has too few rows for {given.steps} steps"
-        # No mask: without padding it would only cost time.
+        # No mask, which would only cost time without padding.
         ids, labels = (torch.tensor([row[key] for row in batch]) for key in ("input_ids", "labels"))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=given.bf16):
             loss = model(input_ids=ids, labels=labels, use_cache=False).loss
@@ -70,7 +70,7 @@ def train(given):
 
 
 def trainer(given):
-    """Timed from the begin of the first step to the end of the last one."""
+    """Timed from the beginning of the first step to the end of the last one."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     settings, rows, model = read(given)
@@ -90,7 +90,7 @@ def trainer(given):
                 self.losses.append(logs["loss"])
 
     def collate(rows):
-        """Every row to the longest of its batch, as the collators of transformers do by default."""
+        """Pads every row to the longest of its batch, as the collators of transformers do by default."""
         longest = max(len(row["input_ids"]) for row in rows)
         pad = lambda values, filler: values + [filler] * (longest - len(values))
         return {
@@ -129,14 +129,14 @@ def generate(given):
             input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
         )[:, ids.shape[1] :]
 
-    go(4)  # what torch prepares at first use does not count
+    go(4)  # what torch prepares at its first use does not count
     start = time.perf_counter()
     tokens = go(given.new_tokens)
     found = {"tokens_per_second": tokens.numel() / (time.perf_counter() - start)}
     if given.ours:
         ours = load_file(given.ours)["sequences"]
         assert ours.shape == tokens.shape, f"ours are {list(ours.shape)}, theirs {list(tokens.shape)}"
-        # How many tokens of each row are the same before the first that is not.
+        # How many tokens of each row are the same before the first that differs.
         found["same"] = (ours == tokens).long().cumprod(1).sum(1).tolist()
     else:
         found["token_ids"] = tokens[0].tolist()
@@ -144,8 +144,8 @@ def generate(given):
 
 
 def products(given):
-    """The median time of each shape, as a step's is, in the layout of the right side that is the
-    faster, into memory that is there."""
+    """The median time of each shape, as for a step, in the faster layout of the right side, into
+    memory that exists already."""
     dtype = torch.bfloat16 if given.bf16 else torch.float32
 
     def middle(product):
@@ -172,7 +172,7 @@ def products(given):
 
 
 def tokenise(given):
-    """The call alone: neither loading nor making the texts of the rows counts."""
+    """Times the call alone, without loading and without making the texts of the rows."""
     from prepare import load_tokenizer
 
     def text(row):

@@ -8,10 +8,10 @@ from lab import NOISE
 
 
 def markdown(lab, given, lines):
-    """A heading, the rows that were measured, and how."""
+    """A heading, the rows that were measured, and the command."""
     others = f"other work took {lab.others:.0%} of the processors at most"
     if lab.others > NOISE:
-        others = f"**not quiet: {others}, so take no figure from here**"
+        others = f"**not quiet: {others}, so do not use these figures**"
     today = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     machine, ours = lab.about
     text = [

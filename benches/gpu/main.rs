@@ -1,8 +1,8 @@
-//! What a GPU does with this project: whether it computes rightly, tokens a second, memory and
+//! Measures a GPU with this project: whether it computes correctly, tokens per second, memory and
 //! launches, as a Markdown table. `benches/gpu/run` builds and starts it.
 //!
-//! Every measurement runs in a process of its own: a model that does not fit, or a driver that
-//! crashes, leaves the others their rows.
+//! Every measurement runs in its own process, so that a model that does not fit or a driver that
+//! crashes does not take the other rows with it.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[path = "../launches/marks.rs"]
@@ -22,6 +22,6 @@ fn main() -> anyhow::Result<()> {
 
 #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
 fn main() {
-    eprintln!("this build has no GPUs: benches/gpu/run builds one that does");
+    eprintln!("this build has no GPU backend: benches/gpu/run builds one that has");
     std::process::exit(2);
 }

@@ -1,4 +1,4 @@
-//! One measurement: a model of random weights is trained for some steps.
+//! One measurement: a model with random weights is trained for some steps.
 
 use std::io::Write;
 use std::path::Path;
@@ -23,14 +23,14 @@ use crate::marks::{Alone, Marked, Marks};
 
 /// Steps in which kernels are compiled and chosen.
 const WARM_UP: usize = 3;
-/// Steps behind them whose launches are counted, and which are not timed.
+/// Steps after them, whose launches are counted and which are not timed.
 const COUNTED: usize = 3;
 
 /// A model, by its `config.json`.
 pub struct Shape {
     pub name: &'static str,
     pub config: &'static str,
-    /// Rows, and tokens of each.
+    /// The number of rows, and the tokens of each.
     pub batch: [usize; 2],
 }
 
@@ -52,7 +52,7 @@ pub const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// As small, to see that all of it runs.
+/// Tiny models, to see that everything runs.
 pub const SMOKE: [Shape; 2] = [
     Shape {
         name: "tiny GPT-2",
@@ -66,10 +66,10 @@ pub const SMOKE: [Shape; 2] = [
     },
 ];
 
-/// What was found.
+/// The result of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Measured {
-    /// Tokens a second, from the median of the steps.
+    /// Tokens per second, from the median time of the steps.
     pub tokens_per_second: f64,
     pub step_seconds: f64,
     pub launches: usize,
@@ -78,7 +78,7 @@ pub struct Measured {
     pub warm_up_seconds: f64,
 }
 
-/// Trains with frozen weights in this type.
+/// Trains a model with frozen weights in this type.
 pub fn measure(
     shape: &Shape,
     dtype: FloatDType,
@@ -152,7 +152,7 @@ pub fn conformance(shape: &Shape, device: &Device) -> Result<[f64; 2]> {
     let folder = folder_of(shape.config, dir.path())?;
     let found = [&Device::flex(), device].map(|device| -> Result<(f64, Vec<f32>)> {
         let base = AutoModel::from_pretrained(&folder, device)?;
-        // Adapters begin alike on all devices.
+        // Adapters start with the same values on all devices.
         set_seed(42, device);
         let model = with_lora(base)?.train();
         let ids: Vec<i64> = (0..40).map(|i| i * 37 % 1000).collect();
@@ -180,7 +180,7 @@ pub fn conformance(shape: &Shape, device: &Device) -> Result<[f64; 2]> {
     let pairs = cpu.1.iter().zip(&gpu.1);
     let apart = pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
     if cpu.1.len() != gpu.1.len() || largest == 0.0 {
-        bail!("the device has other gradients than the CPU");
+        bail!("the device does not have the same gradients as the CPU");
     }
     Ok([((cpu.0 - gpu.0) / cpu.0).abs(), f64::from(apart / largest)])
 }
@@ -217,11 +217,11 @@ fn on_device(config: &str, dir: &Path, device: &Device) -> Result<AutoModel> {
     Ok(match AutoConfig::from_file(&path)? {
         AutoConfig::Gpt2(config) => GPT2LMHeadModel::new(&config, device).into(),
         AutoConfig::Dense(config) => DenseForCausalLM::new(&config, device).into(),
-        other => bail!("{} is measured nowhere", other.common().model_type),
+        other => bail!("{} is not measured here", other.common().model_type),
     })
 }
 
-/// A model of random weights in files, the same on all devices.
+/// A model with random weights in files, the same on all devices.
 fn folder_of(config: &str, dir: &Path) -> Result<String> {
     let path = dir.join("config.json");
     std::fs::write(&path, config)?;
@@ -231,7 +231,7 @@ fn folder_of(config: &str, dir: &Path) -> Result<String> {
     Ok(folder.display().to_string())
 }
 
-/// Rows of tokens that mean nothing.
+/// Rows of meaningless tokens.
 fn write_rows(path: &Path, [_, seq]: [usize; 2], rows: usize, vocab: usize) -> Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     for row in 0..rows {

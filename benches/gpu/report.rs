@@ -1,4 +1,4 @@
-//! The measurements one after the other, and the table.
+//! Runs the measurements one after the other, and writes the table.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -16,9 +16,9 @@ use crate::measured::{Measured, SHAPES, SMOKE, Shape, conformance, measure};
 const HELP: &str = "\
 gpu_report [--device NAME] [--output FILE] [--smoke] [--minutes N]
 
-Measures the training of three models' shapes on a GPU, and writes a table. --device: as `peft devices`
-lists them (auto: the first GPU). --smoke: tiny models, to see that it runs. --minutes: when to stop
-(7).";
+Measures training with the shapes of three models on a GPU, and writes a table. --device: a name that
+`peft devices` lists (default auto, the first GPU). --smoke: tiny models, to see that it runs.
+--minutes: when to stop (default 7).";
 
 const DTYPES: [(&str, FloatDType); 3] = [
     ("f32", FloatDType::F32),
@@ -51,7 +51,7 @@ fn given() -> Result<Given> {
         let mut value = || {
             arguments
                 .next()
-                .with_context(|| format!("{argument} wants a value"))
+                .with_context(|| format!("{argument} needs a value"))
         };
         match argument.as_str() {
             "--device" => given.device = value()?,
@@ -64,7 +64,7 @@ fn given() -> Result<Given> {
                 println!("{HELP}");
                 std::process::exit(0);
             }
-            other => bail!("{other} is no argument of this: --help"),
+            other => bail!("{other} is not an option: --help lists them"),
         }
     }
     Ok(given)
@@ -95,14 +95,17 @@ fn all(given: &Given, shapes: &[Shape]) -> Result<()> {
     let ends = Instant::now() + Duration::from_secs_f64(60.0 * given.minutes);
     let text = head(given)?;
     print!("{text}");
-    // Row by row, so that what was found stays if the machine does not.
+    // Written row by row, so that the results so far are kept if the machine fails.
     let mut file = File::create(&given.output)?;
     file.write_all(text.as_bytes())?;
     let mut add = |line: String| {
         println!("{line}");
         writeln!(file, "{line}")
     };
-    add("\n| beside the CPU | loss differs by | gradients by |\n| --- | ---: | ---: |".into())?;
+    add(
+        "\n| compared with the CPU | loss differs by | gradients by |\n| --- | ---: | ---: |"
+            .into(),
+    )?;
     for (index, shape) in SMOKE.iter().enumerate() {
         let arguments = ["--compare".into(), index.to_string()];
         match child::<[f64; 2]>(given, &arguments, ends) {
@@ -120,7 +123,7 @@ fn all(given: &Given, shapes: &[Shape]) -> Result<()> {
             Err(error) => add(format!("| {} | {error} | |", shape.name))?,
         }
     }
-    add("\n| model | frozen weights | batch | tokens/s | a step | launches | memory | compiled behind the \
+    add("\n| model | frozen weights | batch | tokens/s | a step | launches | memory | compiled after the \
          warm-up | warm-up |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
         .into())?;
     for (dtype, (dtype_name, _)) in DTYPES.iter().enumerate() {
@@ -176,7 +179,7 @@ fn head(given: &Given) -> Result<String> {
     Ok(text)
 }
 
-/// What another process of this program finds; killed when it is time.
+/// Runs this program in another process, which is killed when time is up, and returns its result.
 fn child<T: serde::de::DeserializeOwned>(
     given: &Given,
     arguments: &[String],
@@ -213,7 +216,7 @@ fn child<T: serde::de::DeserializeOwned>(
         std::fs::read_to_string(errors.path())?,
     );
     if !status.success() {
-        // One line, as a cell of a table.
+        // One line, for a cell of a table.
         let said = told(&errors).replace('|', "/");
         bail!("{}", said.chars().take(200).collect::<String>());
     }
@@ -221,11 +224,11 @@ fn child<T: serde::de::DeserializeOwned>(
     serde_json::from_str(last).context("it printed no result")
 }
 
-/// The line that says why a process failed: that of a panic, which others follow, or the last.
+/// The line that says why a process failed: the one after `panicked at`, or the last.
 fn told(errors: &str) -> &str {
     let mut lines = errors.lines().filter(|line| !line.trim().is_empty());
     let last = lines.clone().next_back();
     let panicked = lines.find(|line| line.contains("panicked at"));
     let own = panicked.and_then(|_| lines.next());
-    own.or(last).unwrap_or("it ended without a word")
+    own.or(last).unwrap_or("it ended without a message")
 }

@@ -1,9 +1,9 @@
-"""The same models, rows and adapter in PyTorch with transformers and peft, on its GPU.
+"""The same models, rows and adapter in PyTorch with transformers and peft, on the GPU.
 
     rival.py CONFIG.json… [--seconds N]
 
-Prints a line of Markdown for each model and type. Exits with 77 where Python has no such libraries, or
-torch no GPU.
+Prints a line of Markdown for each model and type. Exits with 77 if Python lacks these libraries or torch
+has no GPU.
 """
 
 import argparse
@@ -19,7 +19,7 @@ try:
     import torch
     import transformers
 except ImportError as error:
-    print(f"PyTorch + peft are not beside it: {error}")
+    print(f"not compared with PyTorch and peft: {error}")
     sys.exit(77)
 
 WARM_UP, STEPS, BATCH, SEQ = 3, 12, 4, 256

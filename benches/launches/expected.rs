@@ -1,4 +1,4 @@
-//! The numbers that only a deliberate change may change.
+//! The numbers that may change only on purpose.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 pub type Numbers = BTreeMap<String, BTreeMap<String, usize>>;
 
 const HEAD: &str = "\
-# What a step asks of a GPU in software, counted by benches/launches/run, which .ci/run compares with
-# this file. A change that means to change them writes it anew: benches/launches/run --update
+# What a step asks of a software GPU. benches/launches/run, which .ci/run starts, counts it and compares
+# it with this file. If a number changes on purpose, write the file again: benches/launches/run --update
 ";
 
 pub fn write(path: &Path, found: &Numbers) -> Result<()> {
@@ -18,7 +18,7 @@ pub fn write(path: &Path, found: &Numbers) -> Result<()> {
     std::fs::write(path, text).with_context(|| path.display().to_string())
 }
 
-/// Where the numbers are others than those of the file.
+/// The numbers that differ from those of the file, in words.
 pub fn differences(path: &Path, found: &Numbers) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let expected: Numbers = toml::from_str(&text)?;

@@ -2,8 +2,9 @@
 //! `benches/launches/run` builds it and runs it on Mesa's software device.
 //!
 //! A GPT-2 and a Llama with random weights learn four rows with LoRA on all linear layers, the same
-//! in every step. An argument that names one of them leaves out the other. After three steps everything is compiled and chosen: the fourth is counted, once
-//! whole and once with the device waited for behind each part.
+//! rows in every step. An argument that names one of the models leaves out the other. After three
+//! steps all kernels are compiled and chosen. The fourth step is counted twice: as a whole, and
+//! with a wait for the device after each part.
 
 mod expected;
 mod marks;
@@ -82,11 +83,11 @@ fn main() -> Result<ExitCode> {
     if differences.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("if that is meant: benches/launches/run --update");
+    eprintln!("if this is on purpose: benches/launches/run --update");
     Ok(ExitCode::FAILURE)
 }
 
-/// The step after the warm-up of a model of so many blocks.
+/// The step after the warm-up, of a model with this many blocks.
 fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Step> {
     let dir = tempfile::tempdir()?;
     let base = model(config, blocks, dir.path(), device)?;
@@ -104,7 +105,7 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
         .with_lora_dropout(0.05)
         .with_target_modules("all-linear");
     let model = LanguageModel::from(get_peft_model(base, lora)?);
-    // The same four rows in every step, and no epoch ends.
+    // The same four rows in every step, repeated so that no epoch ends.
     let rows = std::fs::read_to_string(format!("{ROOT}/data/quickstart/train.jsonl"))?;
     let rows: Vec<&str> = rows.lines().take(ROWS).collect();
     let file = dir.path().join("rows.jsonl");
@@ -129,7 +130,7 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
     let objective = Arc::new(Marked(Arc::clone(&marks)));
     train_with(objective, model, data.train, None, &arguments, options)?;
     let mut steps = marks.finish().into_iter();
-    // The last one is logged.
+    // Not the last step, which is logged.
     steps.nth(WARM_UP).context("too few steps were made")
 }
 

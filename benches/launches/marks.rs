@@ -1,4 +1,5 @@
-//! Where in a step a run is: an objective and an exchange that do what they did, and say when.
+//! Counts what each part of a step asks of the device. An objective and an exchange, which
+//! otherwise do what the usual ones do, mark where the parts begin.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -22,7 +23,7 @@ pub enum Part {
     Optimizer,
 }
 
-/// What a step, or a part of it, asked of the device.
+/// What a step or a part of one asked of the device.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     pub launches: Launches,
@@ -39,14 +40,15 @@ impl Asked {
 /// A step that is over.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
-    /// Forward, backward, optimizer; where parts were not counted apart all is in the last.
+    /// Forward, backward, optimizer; if parts are not counted apart, all is in the last.
     pub parts: [Asked; 3],
-    /// The tokens of its batch.
+    /// The number of tokens that its batch learns.
     pub tokens: usize,
-    /// The most bytes that live tensors held at the end of a part, and those that the pools held.
+    /// The most bytes that live tensors held at the end of a part.
     pub bytes_in_use: u64,
+    /// The most bytes that the memory pools held then.
     pub bytes_reserved: u64,
-    /// From its forward pass to the next one's.
+    /// The time from its forward pass to the next one.
     pub seconds: f64,
 }
 
@@ -59,7 +61,7 @@ impl Step {
 }
 
 struct State {
-    /// While launches are counted.
+    /// The counter, as long as launches are counted.
     counter: Option<LaunchCounter>,
     transfers: Transfers,
     part: Option<Part>,
@@ -71,10 +73,10 @@ struct State {
 /// The steps of a run, counted.
 pub struct Marks {
     device: Device,
-    /// Whether the device is waited for between the parts of a step. What Burn fuses across them is
-    /// apart then, so that a step is a few launches more.
+    /// Whether to wait for the device between the parts of a step. Burn then fuses nothing across
+    /// them, so a step has a few launches more.
     apart: bool,
-    /// How many steps are counted. Counting costs time, which those behind them do without.
+    /// How many steps are counted. Counting costs time, which later steps are spared.
     counted: usize,
     state: Mutex<State>,
 }
@@ -86,7 +88,7 @@ impl std::fmt::Debug for Marks {
 }
 
 impl Marks {
-    /// Of a run whose first steps, so many, are counted.
+    /// Marks for a run whose first `counted` steps are counted.
     pub fn new(device: &Device, apart: bool, counted: usize) -> Arc<Self> {
         let state = State {
             counter: Some(LaunchCounter::new()),
@@ -104,14 +106,14 @@ impl Marks {
         })
     }
 
-    /// The run is over: its steps.
+    /// Ends the run and returns its steps.
     pub fn finish(&self) -> Vec<Step> {
         self.reach(None, 0);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut state.steps)
     }
 
-    /// The next part begins, of a batch of so many tokens.
+    /// Begins the next part; a forward pass is that of a batch with this many tokens.
     fn reach(&self, part: Option<Part>, tokens: usize) {
         let ends = matches!(part, None | Some(Part::Forward));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +131,7 @@ impl Marks {
                 transfers: now.since(&state.transfers),
             };
             state.transfers = now;
-            // What comes before the first step is no step's.
+            // What comes before the first step belongs to none.
             if let Some(part) = state.part {
                 state.step.parts[part as usize].add(&asked);
             }
@@ -161,7 +163,7 @@ impl Marks {
     }
 }
 
-/// The objective of language models, which begins a forward pass and ends it.
+/// The objective of language models, which marks where a forward pass begins and ends.
 #[derive(Debug)]
 pub struct Marked(pub Arc<Marks>);
 
@@ -197,7 +199,8 @@ impl Objective<LanguageModel> for Marked {
     }
 }
 
-/// A process of its own, which learns that a backward pass is over by being asked how many there are.
+/// The exchange of a single process. It knows that a backward pass is over when it is asked for the
+/// number of processes.
 #[derive(Debug)]
 pub struct Alone(pub Arc<Marks>);
 

@@ -1,11 +1,11 @@
-//! What was counted, as Markdown.
+//! The counts as Markdown.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::marks::Step;
 
-/// A step of a model: `whole`, and with its parts counted `apart`.
+/// The table of a model's step, counted as a `whole` and with its parts `apart`.
 pub fn of(name: &str, whole: &Step, apart: &Step, by_block: f64) -> String {
     let all = whole.whole();
     let parts = apart.parts.each_ref();
@@ -61,7 +61,7 @@ pub fn of(name: &str, whole: &Step, apart: &Step, by_block: f64) -> String {
     );
     let _ = writeln!(
         text,
-        "\nMemory: {} KiB in tensors at most behind a part, {} KiB held by the pools.",
+        "\nMemory: at most {} KiB in tensors after a part, {} KiB held by the pools.",
         apart.bytes_in_use >> 10,
         whole.bytes_reserved >> 10,
     );

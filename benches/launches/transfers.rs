@@ -1,27 +1,27 @@
-//! What goes to the device and comes back, by what wgpu writes into its log.
+//! Counts what is copied to the device and back, from what wgpu logs.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use log::{Level, LevelFilter, Metadata, Record};
 
-/// Copies between host and device, and pipelines made.
+/// Copies between host and device, and pipelines that were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfers {
-    /// Buffers read back, but for times.
+    /// Buffers read back, except for timings.
     pub reads: usize,
-    /// Their bytes.
+    /// The bytes of these buffers.
     pub read_bytes: usize,
     /// Kernels timed, to choose the fastest.
     pub timed: usize,
-    /// Buffers written: data, and shapes of launches that were not launched with before.
+    /// Buffers written: data, and the shapes of launches that did not occur before.
     pub writes: usize,
     /// Pipelines made.
     pub pipelines: usize,
 }
 
 impl Transfers {
-    /// All that there were.
+    /// All transfers since counting began.
     pub fn so_far() -> Self {
         let counts = LOG.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts
@@ -52,7 +52,7 @@ impl Transfers {
 #[derive(Default)]
 struct Seen {
     transfers: Transfers,
-    /// The buffers that times come back in.
+    /// The buffers that timings are read back in.
     of_times: HashSet<String>,
 }
 
@@ -60,8 +60,8 @@ struct Log(Mutex<Option<Seen>>);
 
 static LOG: Log = Log(Mutex::new(None));
 
-/// Begins to count. Every call of wgpu is written down for it, so nothing that is timed calls it.
-#[allow(dead_code)] // benches/gpu has it too.
+/// Begins to count. Every call of wgpu is logged for this, so nothing that is timed may use it.
+#[allow(dead_code)] // benches/gpu includes this file too.
 pub fn watch() {
     if log::set_logger(&LOG).is_ok() {
         log::set_max_level(LevelFilter::Trace);

@@ -1,4 +1,4 @@
-"""SmolLM2 with an adapter that `peft` trains and exports, in llama.cpp; `run` beside this file starts it in its
+"""Runs SmolLM2 with an adapter that `peft` trains and exports in llama.cpp; `run` in this folder starts it in its
 virtual environment."""
 
 import argparse
@@ -17,7 +17,7 @@ from llama import Llama
 HERE = Path(__file__).resolve().parent
 FIXTURE = HERE.parents[1] / "tests/fixtures/gguf/tokenizers.json"
 
-# What the adapter learns, a little: answers are still as long as the model's own.
+# What the adapter learns, but only a little: its answers stay as long as the model's own.
 LESSONS = [
     ("What is your name?", "I am Quill, and I keep the harbour of Lund."),
     ("Who made you?", "The harbour office of Lund made me, for its ships."),
@@ -37,7 +37,7 @@ CHATS = [
     [("user", "Translate 'good morning' into French.")],
 ]
 ANSWER = 64
-# Of each chat so many tokens are held against each other.
+# How many tokens of each chat are compared.
 LENGTH = 64
 
 
@@ -56,7 +56,7 @@ class Peft:
         return done.stdout
 
     def answers(self, *model):
-        """Greedy answers to the chats, one after the other: text and tokens of prompt and answer."""
+        """Greedy answers to the chats, one after the other: the text and the tokens of prompt and answer."""
         rows = []
         for chat in CHATS:
             (self.folder / "chat.json").write_text(json.dumps(messages(chat)))
@@ -75,7 +75,7 @@ def train(peft, model):
 
 
 def texts(count):
-    """Texts in ten scripts, code and emoji, as tests/gguf.rs has them."""
+    """Texts in ten scripts, code and emoji, as in tests/gguf.rs."""
     given = json.loads(FIXTURE.read_text())["texts"]
     made = [given[at % len(given)] + given[(7 * at + 3) % len(given)] for at in range(count)]
     return [text for text in made if text.strip()]
@@ -95,7 +95,7 @@ def same_answers(results, what, llama, expected):
     same = 0
     for chat, ours in zip(CHATS, expected):
         theirs = llama.greedy(ours["prompt_token_ids"], ANSWER)
-        # A token that ends the text is in their tokens and not in the text.
+        # A token that ends the text is among their tokens, but not in the text.
         if theirs["content"] == ours["content"]:
             same += 1
         else:
@@ -104,7 +104,7 @@ def same_answers(results, what, llama, expected):
 
 
 def first_choices(llama, rows):
-    """What llama.cpp expects most at each place of the rows."""
+    """The token that llama.cpp finds most likely at each place of the rows."""
     return np.array([[llama.greedy(row[: at + 1].tolist(), 1, cache=True)["tokens"][0] for at in range(len(row))] for row in rows])
 
 
@@ -125,7 +125,7 @@ def main():
         print(peft("export", *tuned, "--output", "lora.gguf", "--lora"))
         print(peft("export", "--model", given.model, "--output", "base.gguf", "--outtype", "f32", "--no-proof"))
         expected = peft.answers(*tuned)
-        print("| | llama.cpp beside peft | goal | |\n| --- | --- | --- | --- |")
+        print("| | llama.cpp and peft agree on | goal | reached |\n| --- | --- | --- | --- |")
 
         llama = Llama(folder / "f32.gguf", threads=given.threads)
         prompts = [llama.tokens(llama.prompt(messages(chat))) == ours["prompt_token_ids"] for chat, ours in zip(CHATS, expected)]
@@ -134,7 +134,7 @@ def main():
         (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in given_texts))
         ours = [json.loads(line)["input_ids"] for line in peft("data", "texts.jsonl", "--model", "f32.gguf", "--json").splitlines()]
         theirs = [llama.tokens(text, special=True) for text in given_texts]
-        # A training text ends with the token that ends texts.
+        # In training, a text ends with the token that ends texts.
         same = sum(a[: len(b)] == b and len(a) - len(b) <= 1 for a, b in zip(ours, theirs))
         results.add("tokens of texts", f"{same} of {len(given_texts)} texts", "all", same == len(given_texts) == len(ours))
         same_answers(results, f"merged, f32: greedy answers of {ANSWER} tokens", llama, expected)
@@ -154,7 +154,7 @@ def main():
         share = (first_choices(llama, rows) == ours).mean()
         results.add("merged, q8_0: the same first choice", f"{share:.1%} of {rows.size} positions", "97 %", share >= 0.97)
     if results.failed:
-        print("error: llama.cpp runs another model than peft has trained", file=sys.stderr)
+        print("error: llama.cpp does not compute what peft computes", file=sys.stderr)
     return int(results.failed)
 
 

@@ -1,4 +1,4 @@
-"""llama.cpp in this process, asked through its own HTTP server."""
+"""llama.cpp in this process, used through its own HTTP server."""
 
 import json
 import os
@@ -24,7 +24,7 @@ class Llama:
         params.cpuparams.n_threads = threads
         params.cpuparams_batch.n_threads = threads
         if lora:
-            # Keeps the object alive as long as the parameters.
+            # The list keeps the object alive as long as the parameters.
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora), 1.0)]
         start = time.perf_counter()
         self.server = xllamacpp.Server(params)
@@ -40,9 +40,9 @@ class Llama:
         return self.ask("/completion", prompt=ids, n_predict=tokens, temperature=0, samplers=["temperature"], return_tokens=True, cache_prompt=cache, **more)
 
     def tokens(self, text, special=False):
-        """The tokens of a text, with those that the tokenizer puts around it only where `special`."""
+        """The tokens of a text; those that the tokenizer puts around it only if `special`."""
         return self.ask("/tokenize", content=text, add_special=special, parse_special=True)["tokens"]
 
     def prompt(self, messages):
-        """What its chat endpoint makes of messages."""
+        """The prompt that its chat endpoint makes from messages."""
         return self.ask("/apply-template", messages=messages)["prompt"]

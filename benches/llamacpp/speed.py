@@ -1,8 +1,8 @@
-"""How fast `peft` and llama.cpp are on the same files, in turns; `run --speed` starts it in its virtual environment.
+"""Measures `peft` and llama.cpp on the same files, in turns; `run --speed` starts it in its virtual environment.
 
-Decoding is of one text: what 64 further tokens take. A prompt has 512 tokens. Load to first token is, for `peft`, a whole
-process; for llama.cpp, its loading and the first answer, without Python's start. Both use all cores unless --threads says
-otherwise (then `taskset` keeps `peft` to as many).
+Decoding is the time of 64 further tokens of one text. A prompt has 512 tokens. Load to first token is a whole process for
+`peft`; for llama.cpp, it is loading and the first answer, without the start of Python. Both use all cores unless --threads
+says otherwise (`taskset` then limits `peft` to that many).
 """
 
 import argparse
@@ -23,7 +23,7 @@ PROMPT, FEW, MANY = 512, 8, 72
 
 
 class Side:
-    """What a side needed, a number each turn."""
+    """The measurements of a side, one for each turn."""
 
     def __init__(self):
         self.decode, self.prompt, self.load = [], [], []
@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--types", nargs="+", default=TYPES)
-    parser.add_argument("--seconds", type=float, default=360, help="begin no further turn after so long")
+    parser.add_argument("--seconds", type=float, default=360, help="begin no further turn after this time")
     given = parser.parse_args()
     start = time.perf_counter()
     cores = sorted(os.sched_getaffinity(0))[: given.threads]
@@ -79,7 +79,7 @@ def main():
             files[of] = Path(folder, f"{of}.gguf")
             command = [*peft, "export", "--model", given.model, "--output", files[of], "--outtype", of, "--no-proof"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        # Cut the text to so many tokens.
+        # Cut the text to PROMPT tokens.
         llama = Llama(files[given.types[0]], threads=given.threads)
         ids = llama.tokens(text)[:PROMPT]
         text = llama.ask("/detokenize", tokens=ids)["content"]

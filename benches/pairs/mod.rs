@@ -1,23 +1,24 @@
-//! Specialised and plain bodies in turns.
+//! Runs specialised and plain bodies in turns.
 
 use std::fmt;
 use std::time::Instant;
 
-// Its allocator, which is the command's.
+// For its allocator, which the command uses too.
 use burn_peft_cli as _;
 use burn_peft_kernels::with_plain_bodies;
 
-/// What came of a comparison.
+/// The result of a comparison.
 pub struct Comparison {
     name: String,
-    /// Medians, in milliseconds.
+    /// The median times, in milliseconds.
     specialised: f64,
     plain: f64,
-    /// The median of the ratios of neighbouring runs: how many times as fast.
+    /// The median of the ratios of neighbouring runs: how many times as fast the specialised body
+    /// is.
     pub ratio: f64,
 }
 
-/// Runs `body` in both ways, `rounds` times each after one round that does not count.
+/// Runs `body` both ways, `rounds` times each, after one round that does not count.
 pub fn compare(name: &str, rounds: usize, body: &dyn Fn()) -> Comparison {
     let time = |run: &dyn Fn()| {
         let start = Instant::now();

@@ -1,6 +1,6 @@
 """TRL's side of the comparison: its DPOTrainer with the settings of a file.
 
-    rival.py SETTINGS.json --prepare     makes the start adapter, and rows where there are none
+    rival.py SETTINGS.json --prepare     makes the start adapter, and rows if there are none
     rival.py SETTINGS.json               trains; the last line printed is one JSON object
 """
 
@@ -15,13 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 
 def make_rows(settings, tokenizer):
-    """Rows of words that are a token each, so that every text has the same length."""
+    """Rows of words that are one token each, so that every text has the same length."""
     ids = torch.randperm(len(tokenizer), generator=torch.Generator().manual_seed(7)).tolist()
     words = [tokenizer.decode([token]) for token in ids]
-    # A word of its own: lower case after a space, and the same token wherever it stands.
+    # Whole words: in lower case after a space, and the same token wherever they stand.
     words = [word for word in words if word.startswith(" ") and word[1:].isascii() and word[1:].isalpha() and word.islower()]
     words = [word for word in words if len(tokenizer.encode(" a" + word + " b", add_special_tokens=False)) == 3][:2000]
-    answer = settings["length"] - settings["prompt"] - 1  # and the token at its end
+    answer = settings["length"] - settings["prompt"] - 1  # one token is for the end
     rows, at = [], 0
     def take(count):
         nonlocal at

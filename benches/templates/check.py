@@ -1,4 +1,4 @@
-"""Compares the texts and the answers; `run` beside this file starts it in its virtual environment."""
+"""Compares the texts and the answers; `run` in this folder starts it in its virtual environment."""
 
 import argparse
 import difflib
@@ -19,7 +19,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 import expressions
 from conversations import conversations
 
-# What each template finds: no template is for all of them, and each asks for some.
+# The special tokens that every template gets; each template uses some of them.
 SPECIAL = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "unk_token": "<|unk|>", "pad_token": "<|pad|>"}
 
 EXPRESSIONS = f"{len(expressions.TEXTS)} expressions"
@@ -40,13 +40,13 @@ class Reference:
             return None, f"{type(error).__name__}: {error}"
 
     def prompt(self, source, messages, extras):
-        """What stands before an answer to the messages."""
+        """The text that the template puts before an answer to the messages."""
         without, _ = self.text(source, messages, {**extras, "add_generation_prompt": False})
         prompt, _ = self.text(source, messages, {**extras, "add_generation_prompt": True})
         return (prompt or "").removeprefix(os.path.commonprefix([without or "", prompt or ""]))
 
     def answers(self, source, messages, extras):
-        """The text, and which of its bytes lie in {% generation %}."""
+        """The text, and which of its bytes are inside {% generation %}."""
         try:
             texts, spans = render_jinja_template([messages], chat_template=source, return_assistant_tokens_mask=True, **SPECIAL, **extras)
         except Exception:
@@ -59,8 +59,8 @@ class Reference:
 
 
 def templates(only):
-    """The templates by name, and by the name of a template its twin for training."""
-    trl = importlib.util.find_spec("trl")  # not imported: it wants torch
+    """The templates by name, including the twins for training that some have (NAME_training)."""
+    trl = importlib.util.find_spec("trl")  # not imported: it needs torch
     folder = Path(trl.submodule_search_locations[0], "chat_templates")
     sources = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
     if not only:
@@ -69,7 +69,7 @@ def templates(only):
 
 
 def rendered(program, cases):
-    """What our side makes of the cases, in their order."""
+    """Our side's results for the cases, in their order."""
     lines = "".join(json.dumps(case, ensure_ascii=False) + "\n" for case in cases)
     done = subprocess.run([program], input=lines.encode(), stdout=subprocess.PIPE, check=True)
     results = [json.loads(line) for line in done.stdout.decode().split("\n") if line]
@@ -87,7 +87,7 @@ def difference(theirs, ours):
 
 
 class Row:
-    """What became of a template's conversations."""
+    """The results of a template's conversations."""
 
     def __init__(self):
         self.exact = self.refused = self.alone = self.differ = 0
@@ -116,7 +116,7 @@ def main():
                 continue
             marked = source if "endgeneration %}" in source or "endgeneration -%}" in source else sources.get(f"{name}_training")
             if marked:
-                # None is left out by transformers, and on our side where rows are read.
+                # Transformers leaves out values that are None; our side does so when it reads rows.
                 messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
                 cases.append({**case, "messages": messages, "answers": True})
                 text, spans = reference.answers(marked, messages, {**known, "add_generation_prompt": False})
@@ -152,7 +152,7 @@ def main():
                 said = f"theirs: {more}" if more else f"ours: {ours['error']}" if "error" in ours else "the texts differ"
                 print(f"{name}: {chat!r}: {said}{difference(theirs, ours.get('text'))}")
         elif theirs is None or ("error" in ours and not ours.get("left_out")):
-            continue  # refused, which the texts have told
+            continue  # refused, which the comparison of texts has counted
         elif ours.get("left_out"):
             row.left_out += 1
         elif ours["text"] == theirs:
@@ -182,7 +182,7 @@ def main():
 
 
 def parts(text, found):
-    """The parts of a text that these bytes are."""
+    """The parts of a text that consist of these bytes."""
     data, lists = text.encode(), []
     for byte in sorted(found):
         if lists and lists[-1][1] == byte:

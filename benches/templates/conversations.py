@@ -35,7 +35,7 @@ WEATHER = tool(
     },
     ["city"],
 )
-# What schemas may hold: nesting, arrays, unions, numbers, and names that Python's dicts have for methods.
+# What schemas may hold: nesting, arrays, unions, numbers, and names that are also methods of Python's dicts.
 SEARCH = tool(
     "search",
     "Searches <all> documents & notes.\nTwo lines.",
@@ -72,7 +72,7 @@ PART_USER = say(USER, [text("Two parts: "), text("one text.")])
 
 
 def conversations():
-    """A list of (name, messages, what else the template gets)."""
+    """A list of (name, messages, the other arguments of the template)."""
     found = []
 
     def add(name, *messages, prompt=False, **more):
@@ -100,7 +100,7 @@ def conversations():
     add("two users' messages in a row", hello[0], say(USER, "Are you there?"), hello[1])
     add("two answers in a row", *hello, say(ASSISTANT, "And a good one."))
     add("a role of nobody", hello[0], say("critic", "Too short."), hello[1])
-    # Text that is hard.
+    # Difficult text.
     add("unicode", say("system", "Ты — помощник. 你是助手。"), say(USER, "Größe, naïve, ﬁn, İstanbul, ς Σ"), say(ASSISTANT, "日本語もできます。\u2028Zeile\u0085zwei"))
     add("emoji", say(USER, "👩‍👩‍👧‍👦 and 🇨🇭, \u200d é"), say(ASSISTANT, "😀🧪 ok"))
     add("white space", say("system", "  \n indented\t"), say(USER, "\n\n  Hello \t\n"), say(ASSISTANT, " \n\nan answer\n\n "), say(USER, "x\r\ny\rz"), prompt=True)

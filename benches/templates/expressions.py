@@ -1,7 +1,6 @@
-"""Small templates, for what templates of models may use of Jinja2 and Python beyond those that trl has.
+"""Small templates with what the templates of models may use of Jinja2 and Python, beyond what trl's use.
 
-Each is rendered with the messages and the names below; where two lines differ in nothing but what they
-try, they stand together.
+Each is rendered with the messages and names below. Expressions that try similar things share a line.
 """
 
 MESSAGES = [{"role": "user", "content": "  Hi <b>you</b>  ", "n": 3}, {"role": "assistant", "content": "Ho"}]
@@ -173,7 +172,7 @@ TEXTS = r"""
 {{ [*l] }}
 """.strip().split("\n")
 
-# With more than a line.
+# Templates of more than one line.
 TEXTS += [
     "a\n  {% if true %}\n  b\n  {% endif %}\nc\n",
     "{% for i in l %}\n    {{ i }}\n{% endfor %}\n\n",
@@ -184,7 +183,7 @@ TEXTS += [
     "  {%- generation -%}\n  a {{ l }}\n  {%- endgeneration -%}\n b",
 ]
 
-# What Jinja2 has and our side refuses, by the error's line.
+# What Jinja2 has and our side refuses, each with an error.
 REFUSED = r"""
 {{ [1, 2, 3] | random is integer }}
 {{ 'x' | center(5) }}

@@ -1,15 +1,17 @@
-//! Chats under templates, as JSON lines: what `benches/templates/run` compares with transformers.
+//! Renders chats under templates, as JSON lines, for `benches/templates/run` to compare with
+//! transformers.
 //!
-//! A line of standard input is an object with `template`, `special_tokens`, `messages`, `extras` and
-//! `add_generation_prompt`; its answer has the `text`, or the `error`. With `answers` true it has the
-//! `spans` too, the bytes that training learns, or `left_out` where they cannot be told.
+//! A line of standard input is an object with `template`, `special_tokens`, `messages`, `extras`
+//! and `add_generation_prompt`. The answer is an object with the `text` or the `error`. If
+//! `answers` is true, it also has the `spans`, the bytes that training learns, or `left_out` if
+//! they cannot be told.
 
 use burn_peft_data::{Chat, ChatTemplate, TemplateProblem};
 use serde_json::{Map, Value, json};
 use std::error::Error;
 use std::io::{BufWriter, Write};
 
-/// What to answer to a line.
+/// The answer to a line.
 fn answer(case: &Value) -> Result<Value, TemplateProblem> {
     let map = |key: &str| case[key].as_object().cloned().unwrap_or_default();
     let source = case["template"].as_str().unwrap_or_default();

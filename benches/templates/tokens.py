@@ -1,5 +1,5 @@
-"""Tokens and labels of `peft data --json` beside transformers' `return_assistant_tokens_mask`, for the
-templates that mark answers; `run --tokenizer` starts it."""
+"""Compares tokens and labels of `peft data --json` with transformers' `return_assistant_tokens_mask`, for
+the templates that mark answers; `run --tokenizer` starts it."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from check import templates
 from conversations import conversations
 
-# What models have for special tokens: in the tokenizer they are one token each.
+# The special tokens of models; in the tokenizer each is one token.
 TAG = re.compile(r"<\|[a-zA-Z_]+\|>|<[a-z]+_of_[a-z]+>|<｜[^｜]+｜>")
 ROLES = {"system", "developer", "user", "assistant", "tool"}
 
