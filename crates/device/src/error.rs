@@ -37,7 +37,7 @@ pub enum DeviceError {
         /// The devices that the backend has here.
         found: String,
     },
-    /// The device is there, but opening it or computing on it failed.
+    /// The device exists, but opening it or computing on it failed.
     #[error(
         "{device} cannot be used: {reason}. Update its driver, or choose another device: \
          `peft devices` lists them"

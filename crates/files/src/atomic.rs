@@ -36,7 +36,7 @@ pub fn put(file: NamedTempFile, path: &Path) -> Result<()> {
     sync_folder(folder(path))
 }
 
-/// Writes a file under a temporary name beside it, flushes it to the disk and renames it.
+/// Writes a file under a temporary name in the same folder, flushes it to the disk and renames it.
 ///
 /// # Errors
 /// As [`put`].

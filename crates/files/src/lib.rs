@@ -8,7 +8,7 @@
 //!                │
 //!                └──> FileError: what it is instead (a Git LFS pointer, compressed data, UTF-16, …)
 //!
-//! bytes in memory ──> foreign, foreign_to_text     the same for what is no file of its own
+//! bytes in memory ──> foreign, foreign_to_text     the same for a part of a file
 //! a stream        ──> begin_text
 //! a library's or the system's message ──> plain_words, json_problem, without_os_errors
 //!

@@ -12,7 +12,7 @@ use crate::flex::on_device;
 /// A frozen weight in the blocks of a GGUF file: lines of whole blocks, one after the other.
 ///
 /// Its bytes may be a part of a file that is mapped into memory, and clones share them. Products
-/// unpack the blocks while they read them; nothing dense is made or kept. The weight is no
+/// unpack the blocks while they read them; nothing dense is made or kept. It is not a
 /// parameter: nothing trains, counts or records it.
 #[derive(Clone)]
 pub struct BlockWeight {

@@ -50,7 +50,7 @@ impl Projection {
 /// Two linear layers with an activation between them, which may have a gate.
 #[derive(Clone, Debug)]
 pub struct FeedForward {
-    /// From `d` to `inner`: if there is a gate, it goes through the activation in place of `up`.
+    /// From `d` to `inner`: if there is a gate, it goes through the activation instead of `up`.
     pub gate: Option<Projection>,
     /// From `d` to `inner`.
     pub up: Projection,

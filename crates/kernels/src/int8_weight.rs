@@ -16,7 +16,7 @@ use crate::flex::{on_device, with_matrix};
 ///
 /// Its products are made in eight bits: the other side is rounded too, in blocks of 32 along its
 /// rows, and integers are multiplied. One copy serves both passes, and nothing dense is made or
-/// kept. Clones share the bytes. The weight is no parameter: nothing trains, counts or records it.
+/// kept. Clones share the bytes. It is not a parameter: nothing trains, counts or records it.
 #[derive(Clone)]
 pub struct Int8Weight {
     matrix: Arc<Int8Matrix>,

@@ -1,4 +1,4 @@
-//! A linear layer with a frozen or trained weight, its bias, what it is added to, and LoRA.
+//! A linear layer with a frozen or trained weight, a bias, a residual that it is added to, and LoRA.
 
 mod on_cpu;
 

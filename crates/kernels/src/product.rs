@@ -117,7 +117,7 @@ mod tests {
 
     const ROWS: usize = 6;
 
-    /// Rows of very different sizes, one of zeros, one with a single value beside zeros.
+    /// Rows of very different sizes, one of zeros, one with a single value among zeros.
     fn rows(k: usize) -> Vec<f32> {
         let mut rows = random([ROWS, k], 1.0)
             .into_data()

@@ -15,7 +15,7 @@ thread_local! {
     static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
 }
 
-/// The device under test: the CPU, or the GPU inside of [`on_gpu`].
+/// The device under test: the CPU, or the GPU inside [`on_gpu`].
 pub(crate) fn device() -> Device {
     DEVICE.with_borrow(|device| device.clone().unwrap_or_else(Device::flex))
 }

@@ -63,7 +63,7 @@ impl TokenLogProbs {
 /// the gradient of a trained weight or bias they compute the logits once more, again in pieces.
 ///
 /// # Panics
-/// If a target is no row of `weight`. A GPU does not check: with a frozen weight and neither bias,
+/// If a target is not a row of `weight`. A GPU does not check: with a frozen weight and neither bias,
 /// cap nor statistics the result is then NaN.
 pub fn token_log_probs(
     hidden: Tensor<2>,

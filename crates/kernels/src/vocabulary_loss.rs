@@ -25,8 +25,8 @@ const CHUNK: usize = 8 << 20;
 /// takes the plain body, which works in pieces of rows.
 ///
 /// # Panics
-/// If a target is no row of `weight`. A GPU does not check: with a frozen weight the result is then
-/// NaN.
+/// If a target is not a row of `weight`. A GPU does not check: with a frozen weight the result is
+/// then NaN.
 pub fn vocabulary_loss(
     hidden: Tensor<2>,
     weight: impl Into<HeadWeight>,

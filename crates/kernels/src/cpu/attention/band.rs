@@ -10,7 +10,7 @@ use super::simd::{lanes, load, store};
 /// as the block has them. Both ends rise with `i`.
 #[derive(Clone, Copy)]
 pub(crate) struct Band {
-    /// The key at which query 0 stands; negative where it lies before the block.
+    /// The key at which query 0 stands; negative if it lies before the block.
     own: isize,
     /// Keys before its own that a query sees at most.
     before: isize,

@@ -21,7 +21,7 @@ use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
 /// The most rows of a task, so that their codes stay in the cache; and the most for a transposed
-/// weight, whose panels each task makes anew.
+/// weight, whose panels each task makes again.
 const ROWS: [usize; 2] = [512, 1024];
 
 /// How many squares along k a panel has, so that it stays in the cache for all rows of a task.

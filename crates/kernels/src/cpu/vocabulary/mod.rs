@@ -46,7 +46,7 @@ impl<'a> From<Weight<'a>> for Head<'a> {
 /// gradient with respect to `hidden`. `hidden` is `[rows, d]`, `weight` `[vocab, d]`.
 ///
 /// # Panics
-/// If a target is no row of `weight`.
+/// If a target is not a row of `weight`.
 pub fn cross_entropy(
     hidden: &[f32],
     weight: Weight<'_>,
@@ -67,7 +67,7 @@ pub fn cross_entropy(
 /// they are in the cache, and no logit outlives its piece.
 ///
 /// # Panics
-/// If a target is no row of the weight.
+/// If a target is not a row of the weight.
 pub fn softmax(
     hidden: &[f32],
     head: Head<'_>,
