@@ -6,7 +6,7 @@
 //! plain body makes many. All bodies give the same result up to rounding.
 //! `BURN_PEFT_KERNELS=plain` switches the specialised bodies off.
 //!
-//! The operations know tensors, not adapters: inputs and outputs are `[tokens, d]`.
+//! The operations know tensors, not adapters: nearly all inputs and outputs are `[tokens, d]`.
 //!
 //! ```text
 //! linear(input, weight, bias, residual, lora)      what models and slots call

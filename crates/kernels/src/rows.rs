@@ -26,11 +26,11 @@ struct Places {
 }
 
 impl MovedRows {
-    /// Each row of the new matrix comes from this row of a matrix of `rows` rows, or is zero. No
-    /// row may be named twice.
+    /// Moves the rows of a matrix of `rows` rows: row `i` of the new matrix is row `from[i]` of the
+    /// old one, or zero. No row of the old one may be named twice.
     ///
     /// # Panics
-    /// If a named row is not below `rows`.
+    /// If a number in `from` is not below `rows`.
     pub fn new(from: &[Option<usize>], rows: usize, device: &Device) -> Self {
         let mut back = vec![None; rows];
         for (row, from) in from.iter().enumerate() {

@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 use super::{AttentionOptions, Qkv, Texts};
 
 /// Queries that see no key, and what they get: the mean of all values of their text, padding
-/// included. So it is in the eager attention of transformers, whose softmax is then over equal
-/// scores.
+/// included. The eager attention of transformers gives the same, since its softmax is then over
+/// equal scores.
 pub(super) struct Unseeing(Vec<(Range<usize>, Tensor<2>)>);
 
 impl Unseeing {

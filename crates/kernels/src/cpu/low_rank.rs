@@ -162,8 +162,8 @@ mod tests {
         (0..count).map(number).collect()
     }
 
-    /// Made along with the product, it has the same bits as made before and after it, whichever way
-    /// its factors lie.
+    /// Made along with the product, it has the same bits as when it is made before and after it,
+    /// whichever way its factors lie.
     #[test]
     fn is_the_same_beside_the_product() {
         for (m, k, n) in [

@@ -114,7 +114,7 @@ fn times(body: &Body, a: Matrix<'_, f32>, b: Int8View<'_>, onto: Onto<'_>) -> Ve
 
 /// The sum of a row's products with a column in f64, and how far eight bits may be off it. A
 /// rounded activation is off by at most half of its block's scale, which is a 127th of its largest;
-/// in a block with a rest, by at most the 127th part of that. A weight that is rounded again is off
+/// in a block with a rest, by at most a 127th of that. A weight that is rounded again is off
 /// by half of its block's scale too. The rounding of f32 is in proportion to the sum of the
 /// magnitudes.
 fn sum_and_bound(
