@@ -262,6 +262,9 @@ pub fn activate(kind: ActivationKind, x: &[f32]) -> Vec<f32> {
 }
 
 /// The gradient of `x`, given that of [`activate`]'s output.
+///
+/// # Panics
+/// If `grad` is shorter than `x`.
 pub fn activate_backward(kind: ActivationKind, x: &[f32], grad: &[f32]) -> Vec<f32> {
     filled(x.len(), |out| {
         for_rows(out, 1, |first, out| {

@@ -21,7 +21,10 @@ vectorised! {
     }
 }
 
-/// Sets the rows of `out` to those of `rows`, with `bias` added to each.
+/// Sets the rows of `out`, of `d` values each, to those of `rows`, with `bias`, `[d]`, added to each.
+///
+/// # Panics
+/// If `rows` is shorter than `out`.
 pub fn add_rows(out: &mut [f32], rows: &[f32], bias: Option<&[f32]>, d: usize) {
     for_rows(out, d, |first, out| {
         let rows = &rows[first * d..first * d + out.len()];
@@ -32,7 +35,7 @@ pub fn add_rows(out: &mut [f32], rows: &[f32], bias: Option<&[f32]>, d: usize) {
     });
 }
 
-/// The sums of the columns of rows of `d` values.
+/// The sums of the columns, `[d]`, of rows of `d` values.
 pub fn column_sums(rows: &[f32], d: usize) -> Vec<f32> {
     let mut sums = vec![0.0; d];
     add_columns(rows, &mut sums);

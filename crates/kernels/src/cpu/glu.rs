@@ -35,7 +35,10 @@ impl Values<'_> {
     }
 }
 
-/// The function of `gate`, times `up`.
+/// The function of each value of `gate`, times that of `up`.
+///
+/// # Panics
+/// If `up` is shorter than `gate`.
 pub fn glu(kind: ActivationKind, gate: Values<'_>, up: Values<'_>) -> Vec<f32> {
     filled(gate.len(), |out| {
         for_rows(out, 1, |first, out| {
@@ -48,6 +51,9 @@ pub fn glu(kind: ActivationKind, gate: Values<'_>, up: Values<'_>) -> Vec<f32> {
 }
 
 /// The gradients of `gate` and `up`, given that of [`glu`]'s output.
+///
+/// # Panics
+/// If `gate` and `up` differ in length, or if `grad` is shorter.
 pub fn glu_backward(
     kind: ActivationKind,
     gate: Values<'_>,
@@ -72,7 +78,8 @@ pub fn glu_backward(
     [of_gate, of_up]
 }
 
-/// As [`glu`], with rows of `gate` and `up` side by side, `inner` values of each.
+/// As [`glu`], with rows of `gate` and `up` side by side, `inner` values of each: from
+/// `[rows, 2 · inner]` to `[rows, inner]`.
 pub fn packed_glu(kind: ActivationKind, gate_up: Values<'_>, inner: usize) -> Vec<f32> {
     filled(gate_up.len() / 2, |out| {
         for_rows(out, inner, |first, out| {
@@ -90,7 +97,8 @@ pub fn packed_glu(kind: ActivationKind, gate_up: Values<'_>, inner: usize) -> Ve
     })
 }
 
-/// The gradient of `gate_up`, given that of [`packed_glu`]'s output.
+/// The gradient of `gate_up`, `[rows, 2 · inner]`, given that of [`packed_glu`]'s output,
+/// `[rows, inner]`.
 pub fn packed_glu_backward(
     kind: ActivationKind,
     gate_up: Values<'_>,

@@ -87,7 +87,8 @@ vectorised! {
     }
 }
 
-/// `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over rows of `gamma.len()` values.
+/// `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over rows of `gamma.len()` values; `x`
+/// holds whole rows, and `beta` is as long as `gamma`.
 pub fn layer_norm(x: &[f32], gamma: &[f32], beta: Option<&[f32]>, epsilon: f32) -> Vec<f32> {
     filled(x.len(), |out| {
         for_rows(out, gamma.len(), |first, out| {
@@ -108,7 +109,8 @@ pub fn layer_norm_backward(x: &[f32], gamma: &[f32], grad: &[f32], epsilon: f32)
     })
 }
 
-/// The gradients of `gamma` and `beta`, given that of the output.
+/// The gradients of `gamma` and `beta`, `[d]` each, given that of the output; `x` and `grad` hold
+/// rows of `d` values.
 pub fn layer_norm_parameters(x: &[f32], d: usize, grad: &[f32], epsilon: f32) -> [Vec<f32>; 2] {
     let (mut gamma, mut beta) = (vec![0.0; d], vec![0.0; d]);
     parameter_slopes(x, grad, epsilon, &mut gamma, &mut beta);

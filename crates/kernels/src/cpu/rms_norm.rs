@@ -51,7 +51,7 @@ vectorised! {
     }
 }
 
-/// `x / sqrt(mean(x²) + epsilon) · factor` over rows of `factor.len()` values.
+/// `x / sqrt(mean(x²) + epsilon) · factor` over rows of `factor.len()` values; `x` holds whole rows.
 pub fn rms_norm(x: &[f32], factor: &[f32], epsilon: f32) -> Vec<f32> {
     filled(x.len(), |out| {
         for_rows(out, factor.len(), |first, out| {
@@ -72,7 +72,8 @@ pub fn rms_norm_backward(x: &[f32], factor: &[f32], grad: &[f32], epsilon: f32) 
     })
 }
 
-/// The gradient of the factor of `d` values, given that of the output.
+/// The gradient of the factor, `[d]`, given that of the output; `x` and `grad` hold rows of `d`
+/// values.
 pub fn rms_norm_weight(x: &[f32], d: usize, grad: &[f32], epsilon: f32) -> Vec<f32> {
     let mut factor = vec![0.0; d];
     weight_slopes(x, grad, epsilon, &mut factor);
