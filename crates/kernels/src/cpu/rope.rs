@@ -67,6 +67,9 @@ pub struct Turn {
 
 /// Returns the rows of `x` with the first `2 · half` channels of each head turned by the row's
 /// `half` angles; `cos` and `sin` have a row of angles for each row of `x`.
+///
+/// # Panics
+/// If `cos` or `sin` has fewer rows than `x`, or if `half` angles do not fit a head.
 pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], half: usize, turn: Turn) -> Vec<f32> {
     let Turn {
         head_dim,
