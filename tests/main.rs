@@ -75,6 +75,7 @@ mod sessions;
 mod several;
 mod shelf;
 mod shipped_chats;
+mod skip_modules;
 mod smollm2;
 mod stored;
 mod terminal;

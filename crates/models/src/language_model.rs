@@ -5,7 +5,7 @@ use std::sync::Once;
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::parameters::{NamedParameter, named_parameters};
-use burn_peft::{Adaptable, FrozenForm, PeftModel, Tree, cast_frozen, quantize_frozen};
+use burn_peft::{Adaptable, FrozenForm, PeftModel, Tree, cast_frozen, quantize_frozen_except};
 
 use crate::{AutoModel, CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, TokenLogProbs};
 
@@ -82,6 +82,19 @@ impl LanguageModel {
     /// # Errors
     /// If a weight has NaN or infinite values.
     pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) -> burn_peft::Result<()> {
+        self.quantize_frozen_except(form, &[])
+    }
+
+    /// As [`quantize_frozen`](Self::quantize_frozen), but for some layers; see
+    /// [`burn_peft::quantize_frozen_except`].
+    ///
+    /// # Errors
+    /// If a weight has NaN or infinite values, or a name is not a regular expression.
+    pub fn quantize_frozen_except(
+        &mut self,
+        form: impl Into<FrozenForm>,
+        skip_modules: &[String],
+    ) -> burn_peft::Result<()> {
         let mut form = form.into();
         if let FrozenForm::Int8 { head } = &mut form
             && *head
@@ -96,8 +109,8 @@ impl LanguageModel {
             });
         }
         match self {
-            Self::Base(model) => quantize_frozen(model, form),
-            Self::Peft(model) => model.quantize_frozen(form),
+            Self::Base(model) => quantize_frozen_except(model, form, skip_modules),
+            Self::Peft(model) => model.quantize_frozen_except(form, skip_modules),
         }
     }
 }

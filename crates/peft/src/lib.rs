@@ -115,7 +115,7 @@ pub use methods::{
 };
 pub use model::{
     Conversion, DEFAULT_ADAPTER, FrozenForm, PeftModel, cast_frozen, check_gradients,
-    get_peft_model, layers, parameters, quantize_frozen, untie_merged,
+    get_peft_model, layers, parameters, quantize_frozen, quantize_frozen_except, untie_merged,
 };
 pub use slot::{
     Adapter, AdapterParam, AdapterTensor, AnyParam, BASE_ROW, LazyData, LoraAdapter, Part,

@@ -43,10 +43,10 @@ pub struct KeptArgs {
     #[arg(long, value_enum)]
     pub dtype: Option<Dtype>,
     /// Store the weights of linear layers in 8 bits, in blocks
-    #[arg(long = "load-in-8bit", conflicts_with = "load_in_4bit")]
+    #[arg(long = "load-in-8bit", group = "bits", conflicts_with = "load_in_4bit")]
     pub load_in_8bit: bool,
     /// Store the weights of linear layers in 4 bits (NF4)
-    #[arg(long = "load-in-4bit")]
+    #[arg(long = "load-in-4bit", group = "bits")]
     pub load_in_4bit: bool,
     /// With --load-in-8bit, also compute the products of linear layers in eight bits (on the CPU)
     #[arg(
@@ -62,6 +62,15 @@ pub struct KeptArgs {
         conflicts_with = "load_in_4bit"
     )]
     pub int8_head: bool,
+    /// With --load-in-8bit or --load-in-4bit, layers to leave as they are: the ends of their paths
+    /// (v_proj,down_proj), or regular expressions for the beginnings (model.layers.0)
+    #[arg(
+        long = "llm-int8-skip-modules",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        requires = "bits"
+    )]
+    pub llm_int8_skip_modules: Option<Vec<String>>,
 }
 
 impl KeptArgs {
@@ -94,7 +103,8 @@ impl KeptArgs {
         let Some(form) = self.quantization() else {
             return Ok(());
         };
-        model.quantize_frozen(form)?;
+        let skip_modules = self.llm_int8_skip_modules.as_deref().unwrap_or_default();
+        model.quantize_frozen_except(form, skip_modules)?;
         if let Some(dtype) = self.narrow() {
             model.cast_frozen(dtype);
         }

@@ -22,7 +22,7 @@ mod weighted;
 
 pub use convert::Conversion;
 pub use guard::check_gradients;
-pub use precision::{FrozenForm, cast_frozen, quantize_frozen};
+pub use precision::{FrozenForm, cast_frozen, quantize_frozen, quantize_frozen_except};
 pub use tying::untie_merged;
 
 use std::ops::Deref;
@@ -203,6 +203,19 @@ impl<M: BaseModel> PeftModel<M> {
     /// If a weight has NaN or infinite values.
     pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) -> Result<()> {
         crate::quantize_frozen(&mut self.base_model, form)
+    }
+
+    /// As [`quantize_frozen`](Self::quantize_frozen), but for some layers; see
+    /// [`quantize_frozen_except`](crate::quantize_frozen_except).
+    ///
+    /// # Errors
+    /// If a weight has NaN or infinite values, or a name is not a regular expression.
+    pub fn quantize_frozen_except(
+        &mut self,
+        form: impl Into<FrozenForm>,
+        skip_modules: &[String],
+    ) -> Result<()> {
+        crate::quantize_frozen_except(&mut self.base_model, form, skip_modules)
     }
 
     /// Whether an adapter holds a part of the weights, taken by its initialisation (PiSSA, OLoRA):

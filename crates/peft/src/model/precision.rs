@@ -3,6 +3,7 @@
 use burn::tensor::FloatDType;
 use burn_peft_kernels::Quantization;
 
+use crate::target::{SkippedModules, short_names};
 use crate::{Adaptable, Path, Result, Slot};
 
 /// Keeps the frozen weights of linear layers and embeddings in `dtype`: their products and
@@ -57,7 +58,24 @@ impl From<Quantization> for FrozenForm {
 /// # Errors
 /// If a weight has NaN or infinite values, which rounding would hide; those before it are quantised.
 pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>) -> Result<()> {
+    quantize_frozen_except(model, form, &[])
+}
+
+/// As [`quantize_frozen`], but the layers that `skip_modules` names keep their weights as they are.
+///
+/// The names are those of transformers' `llm_int8_skip_modules`: the end of a layer's path
+/// (`v_proj`), or a regular expression for its beginning, up to a dot or to its end
+/// (`model.layers.0`). A name that no layer has causes a warning.
+///
+/// # Errors
+/// As [`quantize_frozen`], or if a name is not a regular expression.
+pub fn quantize_frozen_except<M: Adaptable>(
+    model: &mut M,
+    form: impl Into<FrozenForm>,
+    skip_modules: &[String],
+) -> Result<()> {
     let form = form.into();
+    let mut skipped = SkippedModules::new(skip_modules)?;
     let output = model.output_embedding().to_string();
     let mut is_tied = true;
     model.visit_slots(&mut Path::default(), &mut |path, _| {
@@ -66,20 +84,29 @@ pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>)
     let head = if is_tied {
         model.input_embedding().to_string()
     } else {
-        output
+        output.clone()
     };
-    let mut result = Ok(());
+    let skips_output = skipped.contain(&output)?;
+    let (mut result, mut paths) = (Ok(()), Vec::new());
     model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
-        if result.is_err() {
+        let is_head = path == head;
+        if result.is_err() || !is_head && !slot.kind().is_linear() {
             return;
         }
-        let is_linear = slot.kind().is_linear();
-        result = match form {
-            FrozenForm::Codes(quantization) if path != head => slot.quantize(path, quantization),
-            FrozenForm::Int8 { head: true } if path == head => slot.quantize_int8(path),
-            FrozenForm::Int8 { .. } if path != head && is_linear => slot.quantize_int8(path),
+        paths.push(path.to_string());
+        result = skipped.contain(path).and_then(|is_skipped| match form {
+            _ if is_skipped || is_head && skips_output => Ok(()),
+            FrozenForm::Codes(quantization) if !is_head => slot.quantize(path, quantization),
+            FrozenForm::Int8 { head } if head || !is_head => slot.quantize_int8(path),
             _ => Ok(()),
-        };
+        });
     });
-    result
+    result?;
+    for name in skipped.unused() {
+        let names = short_names(paths.iter().map(String::as_str));
+        tracing::warn!(
+            "llm_int8_skip_modules: {name:?} matches no linear layer of the model; they are: {names}"
+        );
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ mod no_match;
 mod paths;
 mod pattern;
 mod save;
+mod skipped;
 mod suffix;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ pub use defaults::{
 };
 pub(crate) use layers::warn_unused_patterns;
 pub use layers::{Targets, target_layers};
-pub(crate) use paths::ends_with_name;
+pub(crate) use paths::{ends_with_name, short_names};
 pub(crate) use pattern::escaped;
 pub use pattern::{full_match, pattern_value};
 pub use save::modules_to_save;
+pub(crate) use skipped::SkippedModules;

@@ -116,6 +116,12 @@ impl TrainConfig {
         config.quantization(self.training.frozen_dtype())
     }
 
+    /// The layers whose weights are not quantised with the others.
+    pub fn skip_modules(&self) -> &[String] {
+        let config = self.quantization_config.as_ref();
+        config.map_or(&[], BitsAndBytesConfig::skip_modules)
+    }
+
     /// What the model is trained for.
     pub fn objective(&self) -> &'static Kind {
         self.training.objective.kind()

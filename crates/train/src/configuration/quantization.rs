@@ -57,6 +57,11 @@ pub struct BitsAndBytesConfig {
     /// tied to it.
     #[serde(skip_serializing_if = "is_off")]
     pub int8_head: bool,
+    /// The layers whose weights are not quantised, in 4 bits either: the ends of their paths
+    /// (`v_proj`), or regular expressions for the beginnings (`model.layers.0`). The output layer
+    /// stays as `int8_head` says; in transformers this list replaces `lm_head`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_int8_skip_modules: Option<Vec<String>>,
 }
 
 /// Whether a key can be left out, so that the files of runs without it do not change.
@@ -66,8 +71,8 @@ fn is_off(value: &bool) -> bool {
 
 /// Keys of `BitsAndBytesConfig` that have no effect here yet.
 pub(crate) const UNSUPPORTED: &str = "
-    quant_method llm_int8_threshold llm_int8_skip_modules llm_int8_enable_fp32_cpu_offload
-    llm_int8_has_fp16_weight bnb_4bit_use_double_quant bnb_4bit_quant_storage
+    quant_method llm_int8_threshold llm_int8_enable_fp32_cpu_offload llm_int8_has_fp16_weight
+    bnb_4bit_use_double_quant bnb_4bit_quant_storage
 ";
 
 impl BitsAndBytesConfig {
@@ -99,8 +104,14 @@ impl BitsAndBytesConfig {
         }))
     }
 
-    /// Fills in the default 4-bit type, and removes it for 8 bits.
+    /// The layers that are not quantised.
+    pub fn skip_modules(&self) -> &[String] {
+        self.llm_int8_skip_modules.as_deref().unwrap_or_default()
+    }
+
+    /// Fills in the default 4-bit type, and removes it for 8 bits; removes an empty list.
     pub(crate) fn settle(&mut self) {
+        self.llm_int8_skip_modules.take_if(|names| names.is_empty());
         if self.load_in_4bit {
             self.bnb_4bit_quant_type.get_or_insert_default();
         } else {
@@ -125,6 +136,7 @@ impl BitsAndBytesConfig {
         }
         match (self.load_in_4bit, self.load_in_8bit) {
             (true, true) => Some(ConfigProblem::TwoQuantizations),
+            (false, false) if !self.skip_modules().is_empty() => Some(ConfigProblem::SkipsNothing),
             (false, false) => None,
             _ if is_full_training => Some(ConfigProblem::NothingFrozen),
             _ => None,

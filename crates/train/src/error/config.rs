@@ -106,6 +106,12 @@ pub enum ConfigProblem {
     /// A key for eight-bit products without the key that it requires.
     #[error("quantization_config has {0} = true and not {1} = true: add it, or leave {0} out")]
     Int8Without(&'static str, &'static str),
+    /// Layers that are not to be quantised, where none is.
+    #[error(
+        "quantization_config has llm_int8_skip_modules, and neither load_in_8bit = true nor \
+         load_in_4bit = true: add one, or leave llm_int8_skip_modules out"
+    )]
+    SkipsNothing,
     /// Two types for products with quantised weights.
     #[error(
         "quantization_config has int8_compute = true, which multiplies in eight bits, and \

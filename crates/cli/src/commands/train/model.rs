@@ -114,7 +114,7 @@ pub(super) fn keep(model: &mut LanguageModel, config: &TrainConfig) -> Result<()
         return Ok(());
     }
     if let Some(quantization) = config.quantization() {
-        model.quantize_frozen(quantization)?;
+        model.quantize_frozen_except(quantization, config.skip_modules())?;
     }
     if let Some(dtype) = config.training.frozen_dtype() {
         model.cast_frozen(dtype);
@@ -122,12 +122,12 @@ pub(super) fn keep(model: &mut LanguageModel, config: &TrainConfig) -> Result<()
     Ok(())
 }
 
-/// Prints the number of bits of the base, if it is quantised.
+/// Prints the number of bits of the base, if it is quantised, and what of it is not.
 pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
     let Some(form) = config.quantization() else {
         return Ok(());
     };
-    say(match form {
+    let form = match form {
         FrozenForm::Codes(codes) => {
             format!("base in {} bits", codes.quant_type.bits())
         }
@@ -135,7 +135,12 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
         FrozenForm::Int8 { head: true } => {
             "base in 8 bits, products in 8 bits, the output layer too".to_string()
         }
-    })
+    };
+    let skipped = match config.skip_modules() {
+        [] => String::new(),
+        names => format!(", but for {}", names.join(", ")),
+    };
+    say(format!("{form}{skipped}"))
 }
 
 /// Prints how many of the activations of eight-bit products had 16 bits, if there were such products.

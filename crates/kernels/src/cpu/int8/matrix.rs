@@ -67,9 +67,9 @@ pub struct Int8Matrix {
 }
 
 impl Int8Matrix {
-    /// Rounds each value to the nearest of the 255 that its block's scale allows. A block with a
-    /// value that is not finite is all NaN. Values below 10⁻³⁴ may become zeros if their column has
-    /// no larger ones.
+    /// Rounds each value to the nearest of the 255 that its block's scale allows; of 64 scales, a
+    /// block has the one that loses least. A block with a value that is not finite is all NaN. Values
+    /// below 10⁻³⁴ may become zeros if their column has no larger ones.
     pub fn quantize(values: Matrix<'_, f32>) -> Self {
         let (rows, cols) = (values.rows(), values.cols());
         let factors = column_factors(values);

@@ -49,6 +49,41 @@ fn a_weight_is_rounded_to_the_nearest() {
     }
 }
 
+/// The scale is searched: plain numbers lose a fifth less by it than by that of the largest value, and
+/// values that 4 bits stood for nearly nothing. What was rounded once stays as it is.
+#[test]
+fn a_scale_fits_the_values_of_its_block() {
+    let (rows, cols) = (128, 64);
+    let plain = numbers(rows * cols, 5);
+    // As Q4_1 has them: sixteen steps from a least value.
+    let least = numbers(rows / 32 * cols, 6);
+    let coarse = plain.iter().enumerate().map(|(at, x)| {
+        let block = at / cols / 32 * cols + at % cols;
+        (x * 8.0).floor() * 0.125 + least[block] * 0.0625
+    });
+    let coarse: Vec<f32> = coarse.collect();
+    for (values, share) in [(plain, 0.85), (coarse, 0.25)] {
+        let matrix = Int8Matrix::quantize(Matrix::new(&values, rows, cols));
+        let found = matrix.view().dequantize();
+        let (mut off, mut plain_off) = (0.0, 0.0);
+        for col in 0..cols {
+            for first in (0..rows).step_by(32) {
+                let places = || (first..first + 32).map(|row| row * cols + col);
+                let largest = places().fold(0f32, |most, at| values[at].abs().max(most));
+                let scale = largest / 127.0;
+                for at in places() {
+                    off += f64::from(found[at] - values[at]).powi(2);
+                    let nearest = (values[at] / scale).round() * scale;
+                    plain_off += f64::from(nearest - values[at]).powi(2);
+                }
+            }
+        }
+        assert!(off < share * plain_off, "{off}, {plain_off}");
+        let again = Int8Matrix::quantize(Matrix::new(&found, rows, cols));
+        assert_eq!(bits(&again.view().dequantize()), bits(&found));
+    }
+}
+
 /// Each value is as exact as its column allows, however far that is from its neighbours.
 #[test]
 fn columns_of_all_sizes_are_exact() {
@@ -67,7 +102,8 @@ fn columns_of_all_sizes_are_exact() {
         .fold(0f32, |most, value| value.abs().max(most));
     for (at, (found, wanted)) in found.iter().zip(&sized).enumerate() {
         let off = (found - wanted).abs() / size(at);
-        assert!(off < 0.004 * largest, "{off} of {largest}");
+        // Half of the largest step: some scale up to a 64th may lose less in all.
+        assert!(off < 0.008 * largest, "{off} of {largest}");
     }
 }
 
