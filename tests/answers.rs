@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, PEFT};
+use crate::common::{Lab, PEFT, jsonl, values};
 
 /// The token that closes an answer, which no file of the model calls its end.
 const END: &str = "<|end|>";
@@ -41,10 +41,6 @@ fn chat(question: &str, answer: &str) -> Value {
     json!({ "messages": [message("user", question), message("assistant", answer)] })
 }
 
-fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
 /// A lab with `chatty/`, a model with a chat template, `chats.jsonl`, and `chat.toml` to train on it.
 fn lab() -> Lab {
     let lab = Lab::new();
@@ -65,7 +61,7 @@ fn lab() -> Lab {
         chat("the cat", "sat on the mat"),
         chat("the dog", "a cat and a dog"),
     ];
-    lab.write("chats.jsonl", lines(&rows));
+    lab.write("chats.jsonl", jsonl(&rows));
     lab.write("chat.toml", TRAIN);
     lab
 }
@@ -104,7 +100,7 @@ fn a_question_is_put_into_the_template_and_the_answer_shown_alone() {
         json!({ "messages": [message("user", "the cat")] }),
         json!({ "messages": turns }),
     ];
-    lab.write("asked.jsonl", lines(&rows));
+    lab.write("asked.jsonl", jsonl(&rows));
     let answers = call(&["--messages", "asked.jsonl"]);
     assert_eq!(answers[0]["content"], asked["content"]);
     let text = format!("<user>a\n<assistant>b{END}\n<user>the dog\n<assistant>");
@@ -215,7 +211,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
         json!({ "messages": [message("user", "the cat"), message("assistant", "x")], "contains": "y" }),
         json!({ "messages": [message("user", "the cat")] }),
     ];
-    lab.write("held-out.jsonl", lines(&rows));
+    lab.write("held-out.jsonl", jsonl(&rows));
     let eval = [
         "eval",
         "--model",
@@ -255,7 +251,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
     // Prompts with completions are asked too.
     lab.write(
         "pairs.jsonl",
-        lines(&[json!({ "prompt": "<user>the cat\n<assistant>", "completion": "sat on" })]),
+        jsonl(&[json!({ "prompt": "<user>the cat\n<assistant>", "completion": "sat on" })]),
     );
     let args = [
         "eval",
@@ -275,7 +271,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
         "<user>the cat\n<assistant>"
     );
 
-    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    let page = lab.text("out/report.html");
     for part in [
         "<h2>Answers</h2>",
         "<th>question<th>expected<th>before training<th>step 120, after training",
@@ -301,17 +297,15 @@ fn prompts_of_the_file_are_what_a_user_asks() {
         |more: &[&str]| lab.ok(&[&["train", "chat.toml", "--force"], &steps[..], more].concat());
     let out = call(&["--set", "prompt=[\"a mat\", \"the <b>dog\"]"]);
     assert_eq!(out.matches("\n  sample: a mat → ").count(), 3, "{out}");
-    let log = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-    let entries = log
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let log = lab.text("out/metrics.jsonl");
+    let entries = values(&log).into_iter();
     let asked: Vec<Value> = entries
         .map(|entry| entry["prompt"].clone())
         .filter(|prompt| prompt.is_string())
         .collect();
     let expected = ["a mat", "the <b>dog"].repeat(3);
     assert_eq!(asked, expected);
-    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    let page = lab.text("out/report.html");
     assert!(
         page.contains("<th>question<th>before training<th>step 2, after"),
         "{page}"
@@ -345,7 +339,7 @@ fn a_result_has_a_model_card_which_is_the_users_once_it_is_changed() {
     fs::copy(lab.path("chats.jsonl"), lab.path("a|`b.jsonl")).unwrap();
     let out = call(&["--set", "data.train=a|`b.jsonl"]).out;
     assert!(out.contains("\n  out/README.md ("), "{out}");
-    let card = String::from_utf8(lab.read("out/README.md")).unwrap();
+    let card = lab.text("out/README.md");
     for part in [
         "---\n# base_model: (the Hub id of the model that was trained)\n# license: ",
         "\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- \"burn-peft\"\n- \"lora\"\n---\n\n# out\n",
@@ -364,7 +358,7 @@ fn a_result_has_a_model_card_which_is_the_users_once_it_is_changed() {
     }
     // A card of a run gives way to the next one's.
     call(&["--force", "--set", "peft.r=2"]);
-    let card = String::from_utf8(lab.read("out/README.md")).unwrap();
+    let card = lab.text("out/README.md");
     assert!(card.contains("\nr = 2 "), "{card}");
     // One that was changed does not, and no other file of that name.
     for mine in [

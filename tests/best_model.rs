@@ -1,15 +1,11 @@
 //! `load_best_model_at_end` and early stopping.
 
-use serde_json::Value;
-
-use crate::common::Lab;
+use crate::common::{Lab, values};
 
 /// The evaluations of a run: step and loss.
 fn evaluations(lab: &Lab) -> Vec<(u64, f64)> {
-    let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-    let entries = metrics
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let metrics = lab.text("out/metrics.jsonl");
+    let entries = values(&metrics).into_iter();
     entries
         .filter_map(|entry| Some((entry["step"].as_u64()?, entry["eval_loss"].as_f64()?)))
         // The model as it was before training is no checkpoint.

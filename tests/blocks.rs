@@ -2,7 +2,6 @@
 //! that the blocks stand for.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor, Tolerance};
 use burn_peft::config::InitLoraWeights;
 use burn_peft::{
@@ -11,9 +10,9 @@ use burn_peft::{
 use burn_peft_kernels::BlockType;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 
-use crate::checkpointing::all;
 use crate::common::{device, largest_difference};
-use crate::conformance::{base, batch, cases, fixtures, has_encoder, logits, without_dropout};
+use crate::conformance::{base, batch, cases, fixtures, has_encoder, logits};
+use crate::steps::assert_step_of_values;
 
 /// The weight of a layer in blocks: 8 bits where its rows are whole blocks of that.
 fn in_blocks(slot: &dyn Slot) -> Option<BlockWeight> {
@@ -63,37 +62,7 @@ fn every_method_runs_on_blocks() {
     for case in cases().into_iter().filter(|case| !has_encoder(case)) {
         let of_case = |model| PeftModel::from_pretrained(model, &case, true).unwrap();
         let [dense, blocks] = both().map(of_case);
-        assert_eq!(
-            blocks.get_nb_trainable_parameters(),
-            dense.get_nb_trainable_parameters()
-        );
-        let batch = batch(&case);
-        let [dense, blocks] = [dense, blocks].map(|model| without_dropout(model.train()));
-        let step = |model: &PeftModel<GPT2LMHeadModel>| {
-            let loss = model.loss(&batch);
-            let value = loss.clone().inner().into_scalar::<f32>();
-            (value, GradientsParams::from_grads(loss.backward(), model))
-        };
-        let ((expected, by_dense), (loss, by_blocks)) = (step(&dense), step(&blocks));
-        assert!(
-            (loss - expected).abs() < 1e-4 * expected,
-            "{case:?}: {loss} {expected}"
-        );
-        // Those of virtual tokens come on their own.
-        let checkpointed = blocks.checkpointed_backward(&batch, 1.0);
-        let checkpointed = checkpointed.filter(|done| done.extra.is_empty());
-        let checkpointed = checkpointed.map(|done| done.gradients);
-        for found in [Some(by_blocks), checkpointed].into_iter().flatten() {
-            assert_eq!(found.len(), by_dense.len(), "{case:?}");
-            let pairs = all(&blocks, &found).into_iter().zip(all(&dense, &by_dense));
-            for (found, expected) in pairs {
-                assert_eq!(found.is_some(), expected.is_some());
-                if let (Some(found), Some(expected)) = (found, expected) {
-                    let tolerance = Tolerance::<f32>::absolute(1e-4).set_relative(1e-3);
-                    found.assert_approx_eq(&expected, tolerance);
-                }
-            }
-        }
+        assert_step_of_values(blocks, dense, &case);
         compared += 1;
     }
     assert!(compared > 20);

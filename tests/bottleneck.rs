@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor};
 use burn_peft::config::{InitLoraWeights, TargetModules};
 use burn_peft::methods::{Architecture, BottleneckConfig};
 use burn_peft::{BASE_ROW, LoraConfig, PeftModel, get_peft_model};
 use burn_peft_models::{CausalLm, KvCache, ModelInput, forward_rows};
-use burn_peft_train::{TrainingArguments, adamw};
 
 use crate::common::device;
 use crate::conformance::{
     assert_close, base, batch, expected, fixtures, logits, mean_loss, without_dropout,
 };
+use crate::steps::eight_steps;
 
 #[test]
 fn logits_gradients_losses_and_files() {
@@ -47,28 +46,17 @@ fn logits_gradients_losses_and_files() {
             );
         }
 
-        let mut model = without_dropout(model.train());
+        let model = without_dropout(model.train());
         let batch = batch(&case);
-        let arguments = TrainingArguments {
-            weight_decay: 0.01,
-            ..Default::default()
-        };
-        let mut optimizer = adamw(&arguments);
-        let mut losses = Vec::new();
-        for step in 0..8 {
-            let loss = mean_loss(&model, &batch);
-            losses.push(loss.clone().inner().into_scalar::<f32>());
-            let gradients = loss.backward();
-            if step == 0 {
-                for (key, gradient) in model.adapter_gradients("default", &gradients) {
-                    let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
-                    let wanted = expected(&case, &format!("grad.{key}"));
-                    assert_close(&case, &key, &gradient, &wanted);
-                }
-            }
-            let gradients = GradientsParams::from_grads(gradients, &model);
-            model.check_gradients(&gradients).unwrap();
-            model = optimizer.step(1e-3, model, gradients);
+        let (losses, found) = eight_steps(
+            model,
+            |model| mean_loss(model, &batch),
+            |model, gradients| model.adapter_gradients("default", gradients),
+        );
+        for (key, gradient) in found {
+            let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
+            let wanted = expected(&case, &format!("grad.{key}"));
+            assert_close(&case, &key, &gradient, &wanted);
         }
         assert_close(
             &case,

@@ -253,7 +253,7 @@ fn a_conversation_is_saved_as_a_row_that_trains() {
             "/save chats.jsonl",
         ],
     );
-    let rows = String::from_utf8(lab.read("chats.jsonl")).unwrap();
+    let rows = lab.text("chats.jsonl");
     let rows: Vec<Value> = rows
         .lines()
         .map(|row| serde_json::from_str(row).unwrap())
@@ -291,13 +291,7 @@ fn a_conversation_is_saved_as_a_row_that_trains() {
         "train.toml.jsonl",
         "/save needs a file",
     ]);
-    assert_eq!(
-        String::from_utf8(lab.read("chats.jsonl"))
-            .unwrap()
-            .lines()
-            .count(),
-        2
-    );
+    assert_eq!(lab.text("chats.jsonl").lines().count(), 2);
 }
 
 impl Answer {

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, PEFT};
+use crate::common::{Lab, PEFT, anew, values};
 
 /// This project's own; the text below is what transformers' `apply_chat_template` makes of it.
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ '\\n' }}{% endfor %}\
@@ -31,9 +31,7 @@ fn chat(answers: [&str; 2], weight: u8) -> String {
 }
 
 fn rows(out: &str) -> Vec<Value> {
-    out.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    values(&out)
 }
 
 /// Where the labels are the tokens' own, and where they are -100.
@@ -192,17 +190,14 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
         chat(["a", "b"], 1).repeat(4) + &chat(["a", "b"], 0),
     );
     let named = "some.jsonl: nothing is learnt of 1 of 5 rows, more than a tenth";
-    let args = [
-        "train",
+    let args = anew(
         "train.toml",
-        "--force",
-        "--set",
-        "data.train=some.jsonl",
-        "--set",
-        "data.validation=some.jsonl[:2]",
-        "--set",
-        "data.max_length=24",
-    ];
+        &[
+            "data.train=some.jsonl",
+            "data.validation=some.jsonl[:2]",
+            "data.max_length=24",
+        ],
+    );
     for _ in 0..2 {
         let answer = lab.peft(&args);
         assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -225,15 +220,13 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
         "{answer:?}"
     );
     lab.fails(
-        &[
-            "train",
+        &anew(
             "train.toml",
-            "--force",
-            "--set",
-            "data.train_on=last_answer",
-            "--set",
-            "data.completion_only_loss=false",
-        ],
+            &[
+                "data.train_on=last_answer",
+                "data.completion_only_loss=false",
+            ],
+        ),
         &["data.train_on is \"last_answer\" and data.completion_only_loss is false"],
     );
 }

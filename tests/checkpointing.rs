@@ -1,14 +1,15 @@
 //! Gradient checkpointing changes what is kept in memory, and nothing of what is computed.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use burn_peft::PeftModel;
 use burn_peft_kernels::with_seed;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained};
 
 use crate::common::device;
 use crate::conformance::{batch, fixtures, without_dropout};
+use crate::steps::{all, assert_same_gradients};
 
 fn base() -> GPT2LMHeadModel {
     let folder = fixtures().join("conformance/base-gpt2");
@@ -24,36 +25,15 @@ fn a_batch() -> LmBatch {
     batch(&fixtures().join("conformance/cases/gpt2_lora"))
 }
 
-/// The gradients of every parameter, in the model's order.
-pub fn all<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<Option<TensorData>> {
-    struct Read<'a>(&'a GradientsParams, Vec<Option<TensorData>>);
-    impl ModuleVisitor for Read<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = self.0.get::<D>(param.id);
-            self.1.push(gradient.map(Tensor::into_data));
-        }
-    }
-    let mut read = Read(gradients, Vec::new());
-    model.visit(&mut read);
-    read.1
-}
-
 fn assert_same<M: CausalLm>(model: M) {
     let (model, batch) = (without_dropout(model.train()), a_batch());
     let loss = model.loss(&batch) * 0.5;
     let expected = GradientsParams::from_grads(loss.backward(), &model);
     let result = model.checkpointed_backward(&batch, 0.5).unwrap();
     let (value, found) = (result.loss, result.gradients);
-    assert_eq!(found.len(), expected.len());
     let loss = loss.inner().into_scalar::<f32>();
     assert!((value.into_scalar::<f32>() - loss).abs() < 1e-5 * loss);
-    for (found, expected) in all(&model, &found).into_iter().zip(all(&model, &expected)) {
-        assert_eq!(found.is_some(), expected.is_some());
-        if let (Some(found), Some(expected)) = (found, expected) {
-            let tolerance = burn::tensor::Tolerance::<f32>::absolute(1e-4).set_relative(1e-4);
-            found.assert_approx_eq(&expected, tolerance);
-        }
-    }
+    assert_same_gradients((&model, &found), (&model, &expected), 1e-4);
 }
 
 #[test]

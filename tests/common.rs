@@ -121,6 +121,10 @@ impl Lab {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8(self.read(name)).unwrap()
+    }
+
     pub fn json(&self, name: &str) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
@@ -238,6 +242,28 @@ impl From<Output> for Answer {
             err: text(output.stderr),
         }
     }
+}
+
+/// Rows as a file of JSON lines.
+pub fn jsonl(rows: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    rows.into_iter().map(|row| format!("{row}\n")).collect()
+}
+
+/// The values of a file of JSON lines.
+pub fn values(lines: &str) -> Vec<Value> {
+    let values = lines.lines().map(serde_json::from_str);
+    values.collect::<Result<_, _>>().unwrap()
+}
+
+/// The arguments of a command on the model of a [`Lab`] with the adapter in `out/`, and more.
+pub fn adapted<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&[command, "--model", "model", "--adapter", "out"], more].concat()
+}
+
+/// The arguments that train anew by a file with these keys set (`training.max_steps=1`).
+pub fn anew<'a>(file: &'a str, keys: &[&'a str]) -> Vec<&'a str> {
+    let keys = keys.iter().flat_map(|key| ["--set", key]);
+    ["train", file, "--force"].into_iter().chain(keys).collect()
 }
 
 /// Merges the adapter of [`Lab::with_adapter`] into its model.

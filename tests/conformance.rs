@@ -12,13 +12,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::device;
+use crate::steps::eight_steps;
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn_peft::{Adaptable, PeftModel, files, tensor_file};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, GPT2LMHeadModel, LmBatch, Pretrained};
-use burn_peft_train::{TrainingArguments, adamw};
 use safetensors::SafeTensors;
 
 const TOLERANCE: f32 = 1e-4;
@@ -304,23 +304,12 @@ pub fn assert_gradients(case: &Path) {
 
 /// Eight steps of AdamW have PEFT's losses.
 pub fn assert_losses(case: &Path) {
-    let mut model = without_dropout(adapted(case).train());
+    let model = without_dropout(adapted(case).train());
     let batch = batch(case);
-    let arguments = TrainingArguments {
-        weight_decay: 0.01,
-        ..Default::default()
-    };
-    let mut optimizer = adamw(&arguments);
-    let mut losses = Vec::new();
-    for step in 0..8 {
-        let loss = mean_loss(&model, &batch);
-        losses.push(loss.clone().inner().into_scalar::<f32>());
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        if step == 0 {
-            model.check_gradients(&gradients).unwrap();
-        }
-        model = optimizer.step(1e-3, model, gradients);
-    }
+    let gradients = mean_loss(&model, &batch).backward();
+    let gradients = GradientsParams::from_grads(gradients, &model);
+    model.check_gradients(&gradients).unwrap();
+    let (losses, ()) = eight_steps(model, |model| mean_loss(model, &batch), |_, _| ());
     let expected = expected(case, "train_losses");
     assert_close(case, "train_losses", &losses, &expected);
 }

@@ -5,13 +5,9 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use crate::common::Lab;
+use crate::common::{Lab, jsonl};
 
 const CHATML: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
-
-fn lines(rows: impl IntoIterator<Item = Value>) -> String {
-    rows.into_iter().map(|row| format!("{row}\n")).collect()
-}
 
 fn chat() -> Value {
     let message = |role, content| json!({"role": role, "content": content});
@@ -35,7 +31,7 @@ fn shapes_are_detected_and_the_trained_tokens_marked() {
         ),
         (
             "a.jsonl",
-            lines([json!({"prompt": "the cat", "completion": " sat"})]),
+            jsonl([json!({"prompt": "the cat", "completion": " sat"})]),
             "prompt/completion",
             "the cat[ sat<|endoftext|>]",
         ),
@@ -53,7 +49,7 @@ fn shapes_are_detected_and_the_trained_tokens_marked() {
         ),
         (
             "c.jsonl",
-            lines([chat()]),
+            jsonl([chat()]),
             "chat (column `messages`)",
             "<user>a dog\n  <assistant>[the cat\n  ]<user>sat",
         ),
@@ -68,7 +64,7 @@ fn shapes_are_detected_and_the_trained_tokens_marked() {
     }
     lab.write(
         "ids.jsonl",
-        lines([json!({"input_ids": [5, 6, 7], "labels": [-100, -100, 7]})]),
+        jsonl([json!({"input_ids": [5, 6, 7], "labels": [-100, -100, 7]})]),
     );
     let out = lab.ok(&["data", "ids.jsonl"]);
     assert!(
@@ -81,7 +77,7 @@ fn shapes_are_detected_and_the_trained_tokens_marked() {
 fn lengths_and_padding_are_counted() {
     let lab = Lab::new();
     let rows = (0..64).map(|i| json!({"input_ids": vec![1; 2 + i * 7 % 29]}));
-    lab.write("ids.jsonl", lines(rows));
+    lab.write("ids.jsonl", jsonl(rows));
     let args = [
         "data",
         "ids.jsonl",
@@ -117,7 +113,7 @@ fn lengths_and_padding_are_counted() {
 #[test]
 fn what_is_missing_is_said() {
     let lab = Lab::new();
-    lab.write("chat.jsonl", lines([chat()]));
+    lab.write("chat.jsonl", jsonl([chat()]));
     lab.fails(
         &["data", "chat.jsonl", "--model", "model"],
         &[
@@ -141,7 +137,7 @@ fn what_is_missing_is_said() {
     );
     lab.write(
         "template.jsonl",
-        lines([json!({"messages": [{"role": "system", "content": "x"}]})]),
+        jsonl([json!({"messages": [{"role": "system", "content": "x"}]})]),
     );
     lab.write(
         "model/chat_template.jinja",
@@ -160,7 +156,7 @@ fn what_is_missing_is_said() {
 fn a_chat_trains() {
     let lab = Lab::new();
     lab.write("model/chat_template.jinja", CHATML);
-    lab.write("chat.jsonl", lines((0..4).map(|_| chat())));
+    lab.write("chat.jsonl", jsonl((0..4).map(|_| chat())));
     let out = lab.ok(&[
         "train",
         "train.toml",
@@ -243,7 +239,7 @@ fn what_a_row_says_beside_its_text_is_used_or_named() {
         message("gpt", "good"),
     ];
     let row = json!({"messages": messages, "system": "SYS", "images": ["a.png"]});
-    lab.write("chat.jsonl", lines([row]));
+    lab.write("chat.jsonl", jsonl([row]));
     for _ in 0..2 {
         // From the cache it is said again.
         let answer = lab.peft(&["data", "chat.jsonl", "--model", "model"]);
@@ -255,7 +251,7 @@ fn what_a_row_says_beside_its_text_is_used_or_named() {
             "<system>SYS\n  <user>hi\n  <assistant>BAD\n  <user>so\n  <assistant>[good\n  ]";
         assert!(answer.out.contains(shown), "{}", answer.out);
     }
-    lab.write("faq.jsonl", lines([json!({"q": "the cat", "a": " sat"})]));
+    lab.write("faq.jsonl", jsonl([json!({"q": "the cat", "a": " sat"})]));
     let args = ["data", "faq.jsonl", "--model", "model", "--template", "{q}"];
     let answer = lab.peft(&args);
     assert!(
@@ -279,7 +275,7 @@ fn rows_that_are_cut_or_dropped_are_counted_with_the_setting() {
         row("", ""),
         masked,
     ];
-    lab.write("rows.jsonl", lines(rows));
+    lab.write("rows.jsonl", jsonl(rows));
     let said = [
         "1 of 5 rows cut to data.max_length = 6",
         "1 of 5 rows dropped: what is learnt of them lies behind data.max_length = 6",

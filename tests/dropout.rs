@@ -8,8 +8,8 @@ use burn_peft::{LoraConfig, get_peft_model, with_seed};
 use burn_peft_kernels::with_plain_bodies;
 use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, LmBatch, ModelInput};
 
-use crate::checkpointing::all;
 use crate::common::device;
+use crate::steps::all;
 
 fn model(embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
     on(&device(), embd, attn, resid)

@@ -9,7 +9,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, AutoModel, GenerationConfig, Pretrained, generate};
 use serde_json::Value;
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, anew, device};
 use crate::conformance::fixtures;
 use crate::families::close;
 
@@ -161,7 +161,7 @@ fn an_encoder_is_trained_in_every_way_that_a_decoder_is() {
             TRAIN.replace("r = 4\n", "")
         };
         lab.write("train.toml", toml);
-        let mut train = vec!["train", "train.toml", "--force", "--set", set];
+        let mut train = anew("train.toml", &[set]);
         if set.ends_with("BOTTLENECK") {
             // Of a single feature a ReLU may leave nothing.
             train.extend(["--set", "peft.reduction_factor=2"]);

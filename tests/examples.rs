@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 
 /// Runs an example that `cargo test` has built; its standard output.
 fn run(name: &str, args: &[&Path]) -> Option<String> {
@@ -142,7 +142,7 @@ fn custom_method_as_a_peft_of_its_own() {
     gain("merge --model model --adapter out --output merged");
     // Without the method the name says nothing.
     let named = ["\"GAIN\" is not supported"];
-    lab.fails(&["inspect", "--model", "model", "--adapter", "out"], &named);
+    lab.fails(&adapted("inspect", &[]), &named);
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn a_modelfile_stays_unless_it_is_to_be_replaced() {
         said.contains("chat template  the same text of 5 chats"),
         "{said}"
     );
-    let text = String::from_utf8(lab.read("Modelfile")).unwrap();
+    let text = lab.text("Modelfile");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "FROM ./a.gguf");
     assert!(
@@ -287,13 +287,13 @@ fn a_modelfile_stays_unless_it_is_to_be_replaced() {
     );
     assert_eq!(lab.read("Modelfile"), b"FROM mine\n");
     again(&["--force"]);
-    let text = String::from_utf8(lab.read("Modelfile")).unwrap();
+    let text = lab.text("Modelfile");
     assert!(text.starts_with("FROM ./b.gguf\nTEMPLATE"), "{text}");
     // An adapter stands beside its model's file.
     let lora = ["--output", "new/l.gguf", "--adapter", "out", "--lora"];
     let said = lab.ok(&[&["export", "--model", "a.gguf"], &lora[..]].concat());
     assert!(said.contains("KL divergence"), "{said}");
-    let text = String::from_utf8(lab.read("new/Modelfile")).unwrap();
+    let text = lab.text("new/Modelfile");
     assert!(
         text.contains("\nADAPTER ./l.gguf\n") && text.starts_with("FROM /"),
         "{text}"

@@ -10,7 +10,7 @@ fn lab() -> Lab {
         "faq.csv",
         format!("question,answer\n{}", rows.collect::<String>()),
     );
-    let file = String::from_utf8(lab.read("train.toml")).unwrap();
+    let file = lab.text("train.toml");
     let file: Vec<&str> = (file.lines())
         .filter(|line| !line.starts_with("validation"))
         .collect();
@@ -110,7 +110,7 @@ fn train_says_how_many_rows_it_evaluates_on_and_which() {
         let way =
             "try it: peft generate --model model --adapter out --prompt $'Question: …\\nAnswer: '";
         assert!(out.contains(way), "{out}");
-        let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+        let saved = lab.text("out/config.toml");
         assert_eq!(
             saved.contains("validation_split = 2\n"),
             settings.len() == 1,

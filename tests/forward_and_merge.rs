@@ -1,6 +1,6 @@
 //! `peft forward` and `peft merge`.
 
-use crate::common::{Lab, largest_difference};
+use crate::common::{Lab, adapted, largest_difference};
 
 const ROWS: [i64; 10] = [5, 260, 7, 100, 9, 1, 2, 3, 0, 0];
 
@@ -34,12 +34,12 @@ fn an_adapter_can_be_on_off_or_merged() {
     let lab = lab();
     let adapter = ["--model", "model", "--adapter", "out"];
     let base = logits(&lab, &["--model", "model"]);
-    let adapted = logits(&lab, &adapter);
+    let by_adapter = logits(&lab, &adapter);
     let disabled = logits(&lab, &[&adapter[..], &["--disable"]].concat());
     let merged = logits(&lab, &[&adapter[..], &["--merge"]].concat());
     assert_eq!(disabled, base);
-    assert!(largest_difference(&adapted, &base) > 1e-2);
-    let off = largest_difference(&adapted, &merged);
+    assert!(largest_difference(&by_adapter, &base) > 1e-2);
+    let off = largest_difference(&by_adapter, &merged);
     assert!(off < 1e-4, "{off}");
 }
 
@@ -60,16 +60,8 @@ fn what_is_padding_changes_no_token() {
 #[test]
 fn a_merged_model_needs_no_adapter() {
     let lab = lab();
-    let adapted = logits(&lab, &["--model", "model", "--adapter", "out"]);
-    let merge = [
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "new/merged",
-    ];
+    let by_adapter = logits(&lab, &["--model", "model", "--adapter", "out"]);
+    let merge = adapted("merge", &["--output", "new/merged"]);
     let out = lab.ok(&merge);
     let (_, change) = out.lines().next().unwrap().split_once("merging: ").unwrap();
     assert!(change.parse::<f64>().unwrap() < 1e-4, "{out}");
@@ -83,7 +75,7 @@ fn a_merged_model_needs_no_adapter() {
         lab.read("model/tokenizer.json")
     );
     let merged = logits(&lab, &["--model", "new/merged"]);
-    assert!(largest_difference(&adapted, &merged) < 1e-4);
+    assert!(largest_difference(&by_adapter, &merged) < 1e-4);
 
     // A second time only when told to, and then nothing else is touched.
     lab.fails(&merge, &["new/merged", "not empty", "--force"]);
@@ -105,7 +97,7 @@ fn a_merged_model_without_a_tokenizer_is_told_of_and_can_be_given_one() {
     )
     .unwrap();
     let merge = |more: &[&str]| {
-        let args = ["merge", "--model", "model", "--adapter", "out", "--output"];
+        let args = adapted("merge", &["--output"]);
         lab.peft(&[&args[..], more].concat())
     };
     let answer = merge(&["bare"]);

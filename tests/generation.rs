@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, N_POSITIONS};
+use crate::common::{Lab, N_POSITIONS, adapted};
 
 const GENERATE: [&str; 6] = [
     "generate", "--model", "model", "--prompt", "the cat", "--json",
@@ -252,26 +252,9 @@ fn full_training_writes_what_lies_beside_the_weights() {
         "training.output_dir=full",
     ];
     let out = lab.ok(&full);
-    lab.ok(&[
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-    ]);
+    lab.ok(&adapted("merge", &["--output", "merged"]));
     // Into a folder that has them already, too.
-    let force = [
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-        "--force",
-    ];
+    let force = adapted("merge", &["--output", "merged", "--force"]);
     lab.ok(&force);
     for folder in ["full", "merged"] {
         for (name, text) in &files {

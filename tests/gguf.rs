@@ -266,7 +266,7 @@ fn a_run_goes_on_and_what_is_written_names_the_file() {
         "README.md",
         "report.html",
     ] {
-        let text = String::from_utf8(lab.read(&format!("again/{name}"))).unwrap();
+        let text = lab.text(&format!("again/{name}"));
         assert!(text.contains("model.gguf"), "{name}: {text}");
         assert!(!text.contains("peft-gguf-"), "{name}: {text}");
     }

@@ -7,9 +7,9 @@ use burn_peft::{PeftModel, QuantType, Quantization, QuantizedWeight};
 use burn_peft_kernels::{linear, quantized_linear};
 use burn_peft_models::CausalLm;
 
-use crate::checkpointing::all;
 use crate::common::device;
 use crate::conformance::{base, batch, fixtures, without_dropout};
+use crate::steps::all;
 
 /// Those of bf16 and f16 that the device computes in, with the bits after their first.
 fn types() -> impl Iterator<Item = (FloatDType, i32)> {

@@ -1,6 +1,6 @@
 //! What is said to somebody who comes from another tool, or mistypes.
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 
 /// Calls `peft` wrongly; what it says has to hold all these, and no more than one line of it names
 /// the mistake.
@@ -20,7 +20,7 @@ fn wrong(lab: &Lab, args: &[&str], named: &[&str]) -> String {
 #[test]
 fn a_misspelt_key_is_one_message_with_the_key_that_was_meant() {
     let lab = Lab::new();
-    let file = String::from_utf8(lab.read("train.toml")).unwrap();
+    let file = lab.text("train.toml");
     lab.write("wrong.toml", file.replace("\nr = ", "\nlora_r = "));
     let text = wrong(
         &lab,
@@ -60,7 +60,7 @@ fn words_of_other_tools_are_told_apart_in_the_file_and_behind_set() {
         let said = if ours.contains(" = ") { ours } else { &said };
         wrong(&lab, &["train", "train.toml", "--set", flag], &[said]);
     }
-    let file = String::from_utf8(lab.read("train.toml")).unwrap();
+    let file = lab.text("train.toml");
     lab.write(
         "wrong.toml",
         file.replace("[training]", "[training]\nlr = 1e-4"),
@@ -145,15 +145,7 @@ fn commands_of_other_tools_are_answered_with_ours() {
 #[test]
 fn fuse_is_merge() {
     let lab = Lab::with_adapter();
-    lab.ok(&[
-        "fuse",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "fused",
-    ]);
+    lab.ok(&adapted("fuse", &["--output", "fused"]));
     assert!(
         lab.names("fused")
             .contains(&"model.safetensors".to_string())

@@ -1,6 +1,6 @@
 //! `peft init` and `peft inspect`.
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 
 #[test]
 fn init_depends_on_the_seed_alone() {
@@ -50,7 +50,7 @@ fn a_plain_model_is_all_trainable() {
 #[test]
 fn an_adapter_and_the_preview_of_its_config_look_the_same() {
     let lab = Lab::with_adapter();
-    let saved = lab.ok(&["inspect", "--model", "model", "--adapter", "out"]);
+    let saved = lab.ok(&adapted("inspect", &[]));
     let config = [
         "inspect",
         "--model",

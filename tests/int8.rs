@@ -8,11 +8,11 @@ use burn_peft_kernels::{BlockType, Int8Weight};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, Pretrained};
 
-use crate::checkpointing::all;
-use crate::common::{Lab, device, largest_difference, quick_start};
+use crate::common::{Lab, adapted, anew, device, largest_difference, quick_start};
 use crate::conformance::{
     all_cases, base, base_files, batch, fixtures, has_encoder, logits, without_dropout,
 };
+use crate::steps::all;
 
 const INT8: FrozenForm = FrozenForm::Int8 { head: false };
 const WITH_HEAD: FrozenForm = FrozenForm::Int8 { head: true };
@@ -210,7 +210,7 @@ fn a_run_from_start_to_end() {
     let said = "base in 8 bits, products in 8 bits, the output layer too";
     assert!(out.contains(said), "{out}");
     let adapter = lab.read("out/adapter_model.safetensors");
-    let config = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    let config = lab.text("out/config.toml");
     assert!(config.contains("int8_compute = true"), "{config}");
     assert!(!config.contains("quant_type"), "{config}");
     lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
@@ -226,42 +226,16 @@ fn a_run_from_start_to_end() {
     let said = lab.peft(&[&resumed[..], &in_4].concat());
     assert!(!said.failed(&["quantization_config"]).contains("quant_type"));
 
-    let evaluate = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "train.jsonl",
-    ];
+    let evaluate = adapted("eval", &["--data", "train.jsonl"]);
     let in_32_bits = lab.ok(&evaluate);
     let flags = ["--load-in-8bit", "--int8-compute", "--int8-head"];
     assert_ne!(lab.ok(&[&evaluate[..], &flags].concat()), in_32_bits);
-    let generate = [
-        "generate",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--prompt",
-        "the cat",
-    ];
+    let generate = adapted("generate", &["--prompt", "the cat"]);
     lab.ok(&[&generate[..], &flags].concat());
-    lab.ok(&[
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-    ]);
+    lab.ok(&adapted("merge", &["--output", "merged"]));
 
     let failed = |keys: &[&str], named: &[&str]| {
-        let flags = keys.iter().flat_map(|key| ["--set", key]);
-        let args: Vec<&str> = ["train", "train.toml"].into_iter().chain(flags).collect();
-        lab.peft(&args).failed(named);
+        lab.fails(&anew("train.toml", keys), named);
     };
     let [in_8, compute, head] = keys.each_ref().map(String::as_str);
     failed(&[compute], &["int8_compute", "load_in_8bit = true"]);
@@ -374,7 +348,7 @@ fn forward_rounds_as_it_is_told() {
     );
     let files = ["--input", "in.safetensors", "--output", "out.safetensors"];
     let logits = |flags: &[&str]| {
-        let model = ["forward", "--model", "model", "--adapter", "out"];
+        let model = adapted("forward", &[]);
         lab.ok(&[&model[..], &files, flags].concat());
         lab.floats("out.safetensors", "logits").1
     };
@@ -452,15 +426,7 @@ fn a_broken_base_is_named() {
         let in_8 = ["--force", "--set", "quantization_config.load_in_8bit=true"];
         let answer = lab.peft(&[&["train", "train.toml"], &in_8[..]].concat());
         answer.failed(&["h.0.attn.c_attn.weight has NaN or infinite values"]);
-        let merge = [
-            "merge",
-            "--model",
-            "model",
-            "--adapter",
-            "out",
-            "--output",
-            "m",
-        ];
+        let merge = adapted("merge", &["--output", "m"]);
         lab.peft(&merge)
             .failed(&["model, which has them already, is broken"]);
     }

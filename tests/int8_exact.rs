@@ -23,9 +23,9 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, LmBatch, ModelInput, Pretrained};
 use serde_json::Value;
 
-use crate::checkpointing::all;
 use crate::common::{Lab, device};
 use crate::int8::{cosine, numbers};
+use crate::steps::all;
 
 /// A way to keep a base.
 #[derive(Clone, Copy)]

@@ -19,9 +19,9 @@ use burn_peft_models::{
 };
 use serde_json::json;
 
-use crate::checkpointing::all;
 use crate::common::largest_difference;
 use crate::conformance::without_dropout;
+use crate::steps::all;
 
 /// Outside of browsers these futures are ready as soon as they are asked.
 fn wait<T>(future: impl Future<Output = T>) -> T {

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::common::{Lab, N_POSITIONS, TEXTS};
+use crate::common::{Lab, N_POSITIONS, TEXTS, adapted};
 
 fn words(count: usize) -> String {
     format!("{}\n", json!({ "text": vec!["cat"; count].join(" ") }))
@@ -44,7 +44,7 @@ fn rows_that_are_too_long_are_counted_and_seen() {
 fn positions_that_an_adapter_takes_are_told_apart() {
     let lab = Lab::new();
     let prefix = |more: &[&str]| {
-        let file = String::from_utf8(lab.read("train.toml")).unwrap();
+        let file = lab.text("train.toml");
         let (before, rest) = file.split_once("[peft]").unwrap();
         let (_, training) = rest.split_once("[training]").unwrap();
         let peft = "[peft]\npeft_type = \"PREFIX_TUNING\"\nnum_virtual_tokens = 8\n[training]";
@@ -66,15 +66,7 @@ fn positions_that_an_adapter_takes_are_told_apart() {
     assert_eq!(prefix(&[]).code, Some(0));
     let prompt = vec!["cat"; 30].join(" ");
     lab.fails(
-        &[
-            "generate",
-            "--model",
-            "model",
-            "--adapter",
-            "out",
-            "--prompt",
-            &prompt,
-        ],
+        &adapted("generate", &["--prompt", &prompt]),
         &["32 positions", "8 of them the adapter's"],
     );
 }
@@ -84,7 +76,7 @@ fn a_new_file_fits_the_model() {
     let lab = Lab::new();
     let max_length = |model: &str| {
         lab.ok(&["new", "run", "--force", "--model", model]);
-        let file = String::from_utf8(lab.read("run.toml")).unwrap();
+        let file = lab.text("run.toml");
         let line = file
             .lines()
             .find_map(|line| line.strip_prefix("max_length = "));
@@ -178,7 +170,7 @@ fn a_folder_of_splits_is_read() {
     assert_eq!((eval("set"), eval("set:train")), (3, 6));
 
     // The rows for validation are evaluated on without a word in the file.
-    let file = String::from_utf8(lab.read("train.toml")).unwrap();
+    let file = lab.text("train.toml");
     let file = file.replace("\"train.jsonl\"", "\"set\"");
     let without = file.replace("validation = \"train.jsonl[4:]\"\n", "");
     assert_ne!(file, without);

@@ -77,6 +77,7 @@ mod shelf;
 mod shipped_chats;
 mod skip_modules;
 mod smollm2;
+mod steps;
 mod stored;
 mod terminal;
 mod train;

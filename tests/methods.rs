@@ -6,7 +6,7 @@ use burn_peft::config::Fields;
 use burn_peft::get_peft_model;
 use burn_peft::methods::{AdaLoraConfig, config_from_fields};
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 use crate::linear_methods::net;
 
 /// Each method with the keys it needs for a model 16 wide, and whether it can be merged.
@@ -105,7 +105,7 @@ fn training_saving_resuming_and_merging() {
         lab.ok(&args);
         let whole = lab.read("out/adapter_model.safetensors");
         let metrics = |lab: &Lab| {
-            let text = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
+            let text = lab.text("out/metrics.jsonl");
             let losses = text.lines().filter_map(|line| {
                 let line: serde_json::Value = serde_json::from_str(line).unwrap();
                 line["loss"].as_f64()
@@ -131,25 +131,9 @@ fn training_saving_resuming_and_merging() {
         );
         assert_eq!(metrics(&lab), losses, "{peft_type}");
 
-        let eval = [
-            "eval",
-            "--model",
-            "model",
-            "--adapter",
-            "out",
-            "--data",
-            "train.jsonl",
-        ];
+        let eval = adapted("eval", &["--data", "train.jsonl"]);
         lab.ok(&eval);
-        let merge = [
-            "merge",
-            "--model",
-            "model",
-            "--adapter",
-            "out",
-            "--output",
-            "merged",
-        ];
+        let merge = adapted("merge", &["--output", "merged"]);
         match can_merge {
             true => {
                 lab.ok(&merge);

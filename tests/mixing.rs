@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{Answer, Lab, PEFT, TEXTS};
+use crate::common::{Answer, Lab, PEFT, TEXTS, anew};
 use crate::hub::server::{COMMIT, Server};
 use crate::resume::{metrics, start, wait_for_lines};
 
@@ -376,7 +376,7 @@ fn a_data_set_of_the_hub_is_one_of_several() {
         command
             .env("HF_ENDPOINT", &server.endpoint)
             .env("HF_HUB_OFFLINE", offline);
-        command.args(["train", "train.toml", "--force", "--set", list]);
+        command.args(anew("train.toml", &[list]));
         command.output().unwrap().into()
     };
     for offline in ["0", "1"] {

@@ -8,7 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft_kernels::{HiddenKeys, Qkv, attention_scores};
-use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, ModelInput, Pretrained};
+use burn_peft_models::{CausalLm, Decoder, DecoderBlock, GPT2LMHeadModel, ModelInput, Pretrained};
 
 use crate::common::device;
 use crate::conformance::fixtures;

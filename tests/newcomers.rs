@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, quick_start};
+use crate::common::{Answer, Lab, quick_start, values};
 use crate::conformance::fixtures;
 
 /// Of every layout one: separate and fused projections, norms before, after and beside, of queries and
@@ -79,10 +79,8 @@ fn train(lab: &Lab, output: &str, keys: &[&str]) -> Vec<f64> {
     let keys = [&["training.logging_steps=1"], keys].concat();
     let answer = try_train(lab, output, &keys, &[]);
     assert_eq!(answer.code, Some(0), "{keys:?}: {answer:?}");
-    let text = String::from_utf8(lab.read(&format!("{output}/metrics.jsonl"))).unwrap();
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text = lab.text(&format!("{output}/metrics.jsonl"));
+    let lines = values(&text).into_iter();
     lines.filter_map(|entry| entry["loss"].as_f64()).collect()
 }
 
@@ -140,7 +138,7 @@ fn a_new_file_fits_every_layout() {
     for family in FAMILIES {
         let lab = lab(family);
         lab.ok(&["new", "mine", "--model", "base", "--train", "train.jsonl"]);
-        let file = String::from_utf8(lab.read("mine.toml")).unwrap();
+        let file = lab.text("mine.toml");
         assert!(file.contains("\nmax_length = 128\n"), "{file}");
         let steps = [
             "--set",

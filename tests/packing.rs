@@ -8,8 +8,8 @@ use burn_peft_data::{Batch, Example, Examples, IGNORE_INDEX, Shape};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained, Ragged};
 use burn_peft_train::evaluate;
 
-use crate::common::Lab;
 use crate::common::device;
+use crate::common::{Lab, anew};
 use crate::conformance::fixtures;
 
 const PACKED_TO: usize = 24;
@@ -127,13 +127,7 @@ fn evaluation_is_the_same_packed_or_not() {
 fn a_training_file_packs_and_groups() {
     let lab = Lab::new();
     let last = |sets: &[&str]| {
-        let mut args = vec![
-            "train",
-            "train.toml",
-            "--force",
-            "--set",
-            "training.max_steps=1",
-        ];
+        let mut args = anew("train.toml", &["training.max_steps=1"]);
         args.extend(sets.iter().flat_map(|set| ["--set", set]));
         let out = lab.ok(&args);
         let line = out.lines().find(|line| line.contains("evaluation: loss"));

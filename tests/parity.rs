@@ -6,7 +6,7 @@ use std::path::Path;
 use burn_peft::{files, tensor_file};
 use serde_json::Value;
 
-use crate::common::Lab;
+use crate::common::{Lab, values};
 use crate::conformance::fixtures;
 
 /// A value of JSON as TOML.
@@ -50,11 +50,8 @@ fn run(name: &str) -> Lab {
     lab.write("parity.toml", config);
     lab.ok(&["train", "parity.toml"]);
 
-    let metrics = String::from_utf8(lab.read("run/metrics.jsonl")).unwrap();
-    let steps: Vec<Value> = metrics
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let metrics = lab.text("run/metrics.jsonl");
+    let steps: Vec<Value> = values(&metrics);
     let expected = case["steps"].as_array().unwrap();
     assert_eq!(steps.len(), expected.len());
     let mut worst = [0f64; 3];

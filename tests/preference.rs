@@ -23,7 +23,7 @@ use burn_peft_train::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, device, values};
 use crate::conformance::{fixtures, without_dropout};
 
 const ROWS: usize = 3;
@@ -354,10 +354,8 @@ fn eight_steps_are_those_of_trl() {
         let expected = json_of(&case.join("expected.json"));
         write_run(&case, &expected, &lab.path(""));
         lab.ok(&["train", "run.toml"]);
-        let log = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-        let log = log
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let log = lab.text("out/metrics.jsonl");
+        let log = values(&log).into_iter();
         let log: Vec<_> = log.filter(|entry| entry["loss"].is_f64()).collect();
         let wanted = expected["log"].as_array().unwrap();
         assert_eq!(log.len(), wanted.len(), "{case:?}");

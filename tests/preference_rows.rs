@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::Lab;
+use crate::common::{Lab, jsonl};
 use crate::conformance::fixtures;
 
 const RUN: &str = r#"
@@ -33,13 +33,9 @@ fn tokenizer() -> String {
         .to_string()
 }
 
-fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
 /// What `peft data --json` says of rows.
 fn seen(lab: &Lab, objective: &str, rows: &[Value]) -> Vec<Value> {
-    lab.write("rows.jsonl", lines(rows));
+    lab.write("rows.jsonl", jsonl(rows));
     let tokenizer = tokenizer();
     let command = ["data", "rows.jsonl", "--json", "--tokenizer", &tokenizer];
     let out = lab.ok(&[&command[..], &["--objective", objective]].concat());
@@ -143,7 +139,7 @@ fn rows_that_teach_nothing_are_counted_by_number() {
         pair("the ", " ", "cat"),
         pair("the cat and the mat and the cat and the mat", "cat", "mat"),
     ];
-    lab.write("rows.jsonl", lines(&rows));
+    lab.write("rows.jsonl", jsonl(&rows));
     let run = [
         "train",
         "run.toml",
@@ -168,7 +164,7 @@ fn rows_that_teach_nothing_are_counted_by_number() {
         pair("the ", "cat and the mat", "cat and the cat"),
         pair("the ", "cat", "mat"),
     ];
-    lab.write("rows.jsonl", lines(&far));
+    lab.write("rows.jsonl", jsonl(&far));
     let out = run(&["--set", "data.max_length=4", "--force"]);
     let said = "1 of 2 rows dropped, the first is row 1: chosen and rejected are the same";
     assert!(out.contains(said), "{out}");
@@ -210,7 +206,7 @@ fn rows_that_teach_nothing_are_counted_by_number() {
             "choose an objective that does (training.objective = \"dpo\")",
         ),
     ] {
-        lab.write("rows.jsonl", lines(&[rows]));
+        lab.write("rows.jsonl", jsonl(&[rows]));
         let set = format!("training.objective={objective}");
         let run = [
             "train",
@@ -230,7 +226,7 @@ fn keys_of_objectives_are_checked() {
     let lab = lab();
     lab.write(
         "rows.jsonl",
-        lines(&[json!({"prompt": "the ", "chosen": "cat", "rejected": "mat"})]),
+        jsonl(&[json!({"prompt": "the ", "chosen": "cat", "rejected": "mat"})]),
     );
     let run = ["train", "run.toml", "--set", "data.train=rows.jsonl"];
     let fails = |sets: &[&str], said: &str| {
@@ -286,7 +282,7 @@ fn keys_of_objectives_are_checked() {
         "training.per_device_eval_batch_size is 1; with objective = \"kto\" it must be 2 or more",
     );
     let judged = |is_good| json!({"prompt": "the ", "completion": "cat", "label": is_good});
-    lab.write("judged.jsonl", lines([true, false].map(judged).as_slice()));
+    lab.write("judged.jsonl", jsonl([true, false].map(judged).as_slice()));
     let eval = [
         "eval",
         "--model",

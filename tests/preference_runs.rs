@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 use crate::resume::{metrics, start, wait_for_lines};
 
 /// Short answers over long ones.
@@ -111,22 +111,13 @@ fn preferences_are_learnt_measured_and_shown() {
         );
     }
     assert!(out.contains("rewards/accuracies"), "{out}");
-    let report = String::from_utf8(lab.read("out/report.html")).unwrap();
+    let report = lab.text("out/report.html");
     assert!(
         report.contains("<svg") && report.contains("margin"),
         "the report shows margins"
     );
 
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "held.jsonl",
-        "--json",
-    ];
+    let eval = adapted("eval", &["--data", "held.jsonl", "--json"]);
     let found = lab.ok_json(&eval);
     let evaluated = entries
         .iter()
@@ -422,7 +413,7 @@ fn a_new_file_for_pairs_trains_on_them() {
     let lab = lab();
     let new = ["new", "brief", "--train", "pairs.jsonl", "--model", "model"];
     lab.ok(&new);
-    let text = String::from_utf8(lab.read("brief.toml")).unwrap();
+    let text = lab.text("brief.toml");
     assert!(
         text.contains("objective = \"dpo\"")
             && text.contains("[dpo]\n# How")
@@ -439,7 +430,7 @@ fn a_new_file_for_pairs_trains_on_them() {
     ]);
     let orpo = ["--objective", "orpo", "--force"];
     lab.ok(&[&new[..], &orpo].concat());
-    let text = String::from_utf8(lab.read("brief.toml")).unwrap();
+    let text = lab.text("brief.toml");
     assert!(
         text.contains("objective = \"orpo\"") && text.contains("[orpo]"),
         "{text}"

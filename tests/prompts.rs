@@ -323,7 +323,7 @@ fn bad_configurations_name_the_key() {
 fn the_commands_take_them_like_any_adapter() {
     let lab = Lab::new();
     let run = |name: &str, keys: &str| {
-        let text = String::from_utf8(lab.read("train.toml")).unwrap();
+        let text = lab.text("train.toml");
         let (head, _) = text.split_once("[peft]").unwrap();
         let training = "[training]\nmax_steps = 4\nsave_steps = 2\nlearning_rate = 0.05\n\
              per_device_train_batch_size = 2\nlogging_steps = 1\n";

@@ -2,18 +2,17 @@
 //! it.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
-use burn::tensor::{FloatDType, Tensor, Tolerance};
+use burn::tensor::{FloatDType, Tensor};
 use burn_peft::{
     Adaptable, LayerKind, Path, PeftModel, QuantType, Quantization, QuantizedWeight,
     quantize_frozen,
 };
-use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use burn_peft_models::GPT2LMHeadModel;
 use safetensors::SafeTensors;
 
-use crate::checkpointing::all;
-use crate::common::{Lab, device, quick_start};
-use crate::conformance::{base, batch, cases, fixtures, has_encoder, logits, without_dropout};
+use crate::common::{Lab, adapted, anew, device, quick_start};
+use crate::conformance::{base, cases, fixtures, has_encoder, logits};
+use crate::steps::assert_step_of_values;
 
 const TYPES: [QuantType; 3] = [QuantType::Nf4, QuantType::Fp4, QuantType::Int8];
 
@@ -88,40 +87,7 @@ fn every_method_runs_on_a_quantised_base() {
         let dense = PeftModel::from_pretrained(rounded(quantization), &case, true).unwrap();
         let mut quantized = dense.clone();
         quantized.quantize_frozen(quantization).unwrap();
-        assert_eq!(
-            quantized.get_nb_trainable_parameters(),
-            dense.get_nb_trainable_parameters()
-        );
-        let batch = batch(&case);
-        let [dense, quantized] = [dense, quantized].map(|model| without_dropout(model.train()));
-        let step = |model: &PeftModel<GPT2LMHeadModel>| {
-            let loss = model.loss(&batch);
-            let value = loss.clone().inner().into_scalar::<f32>();
-            (value, GradientsParams::from_grads(loss.backward(), model))
-        };
-        let ((expected, by_dense), (loss, by_codes)) = (step(&dense), step(&quantized));
-        println!("{}: {expected} {loss}", case.display());
-        assert!(
-            (loss - expected).abs() < 1e-4 * expected,
-            "{case:?}: {loss} {expected}"
-        );
-        // Those of virtual tokens come on their own.
-        let checkpointed = quantized.checkpointed_backward(&batch, 1.0);
-        let checkpointed = checkpointed.filter(|done| done.extra.is_empty());
-        let checkpointed = checkpointed.map(|done| done.gradients);
-        for found in [Some(by_codes), checkpointed].into_iter().flatten() {
-            assert_eq!(found.len(), by_dense.len());
-            for (found, expected) in all(&quantized, &found)
-                .into_iter()
-                .zip(all(&dense, &by_dense))
-            {
-                assert_eq!(found.is_some(), expected.is_some());
-                if let (Some(found), Some(expected)) = (found, expected) {
-                    let tolerance = Tolerance::<f32>::absolute(1e-4).set_relative(1e-3);
-                    found.assert_approx_eq(&expected, tolerance);
-                }
-            }
-        }
+        assert_step_of_values(quantized, dense, &case);
         compared += 1;
     }
     assert!(compared > 20);
@@ -208,11 +174,7 @@ fn a_quantised_run_from_start_to_end() {
     let args = [&["train", "train.toml"], &set[..], &save].concat();
     lab.ok(&args);
     let adapter = lab.read("out/adapter_model.safetensors");
-    assert!(
-        String::from_utf8(lab.read("out/config.toml"))
-            .unwrap()
-            .contains("load_in_4bit = true")
-    );
+    assert!(lab.text("out/config.toml").contains("load_in_4bit = true"));
     lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
     let resumed = ["train", "train.toml", "--resume", "out/checkpoint-2"];
@@ -222,15 +184,7 @@ fn a_quantised_run_from_start_to_end() {
     lab.ok(&["train", "train.toml", "--force"]);
     assert_eq!(lab.json("out/adapter_config.json"), quantized);
     std::fs::write(lab.path("out/adapter_model.safetensors"), adapter).unwrap();
-    let evaluate = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "train.jsonl",
-    ];
+    let evaluate = adapted("eval", &["--data", "train.jsonl"]);
     let dense = lab.ok(&evaluate);
     for flags in [
         &["--load-in-4bit"][..],
@@ -247,20 +201,10 @@ fn a_quantised_run_from_start_to_end() {
         "--prompt",
         "the cat",
     ]);
-    lab.ok(&[
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-    ]);
+    lab.ok(&adapted("merge", &["--output", "merged"]));
 
     let failed = |keys: &[&str], named: &[&str]| {
-        let flags = keys.iter().flat_map(|key| ["--set", key]);
-        let args: Vec<&str> = ["train", "train.toml"].into_iter().chain(flags).collect();
-        lab.peft(&args).failed(named);
+        lab.fails(&anew("train.toml", keys), named);
     };
     let in_4 = "quantization_config.load_in_4bit=true";
     failed(

@@ -7,7 +7,7 @@ use burn_peft::methods::{config_from_fields, peft_types};
 use burn_peft::{Method, PeftModel, Result};
 use serde_json::{Map, Value, json};
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 use crate::conformance::base;
 
 /// The least that a usable configuration of a method says.
@@ -132,14 +132,6 @@ fn a_rank_that_the_file_cannot_hold_is_refused_before_it_is_made() {
     let mut config = lab.json("out/adapter_config.json");
     config["r"] = json!(65_536);
     lab.write("out/adapter_config.json", config.to_string());
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "train.jsonl",
-    ];
+    let eval = adapted("eval", &["--data", "train.jsonl"]);
     lab.fails(&eval, &["too small for its configuration", "65536"]);
 }

@@ -58,7 +58,7 @@ eval_steps = 7
 
 /// The entries of `metrics.jsonl` without what time and memory say.
 pub fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
-    let text = String::from_utf8(lab.read(&format!("{dir}/metrics.jsonl"))).unwrap();
+    let text = lab.text(&format!("{dir}/metrics.jsonl"));
     let entry = |line: &str| {
         let mut entry: Value = serde_json::from_str(line).unwrap();
         for key in ["tokens_per_second", "eval_runtime", "peak_memory_bytes"] {
@@ -233,7 +233,7 @@ fn other_rows_in_the_same_number_are_named() {
     let lab = lab();
     let run = ["train", "run.toml", "--set", "training.max_steps=3"];
     lab.ok(&run);
-    let rows = String::from_utf8(lab.read("rows.jsonl")).unwrap();
+    let rows = lab.text("rows.jsonl");
     let turned: String = rows.lines().rev().map(|row| format!("{row}\n")).collect();
     lab.write("rows.jsonl", turned);
     let resume = [&run[..], &["--resume"]].concat();

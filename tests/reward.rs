@@ -13,7 +13,7 @@ use burn_peft_models::{AutoModel, CausalLm, LanguageModel, WantedHead};
 use burn_peft_train::{Objective, Reward, RewardConfig};
 use serde_json::Value;
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, device, values};
 use crate::conformance::{fixtures, without_dropout};
 use crate::families::close;
 
@@ -72,10 +72,8 @@ impl Case {
         );
         lab.write("train.toml", toml);
         lab.ok(&["train", "train.toml"]);
-        let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-        let entries = metrics
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let metrics = lab.text("out/metrics.jsonl");
+        let entries = values(&metrics).into_iter();
         entries
             .filter(|entry| entry.get("loss").is_some())
             .collect()

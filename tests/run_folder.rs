@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 use crate::resume::{lab, start, wait_for_lines};
 
 const LONG: [&str; 4] = ["train", "run.toml", "--set", "training.max_steps=100000"];
@@ -18,16 +18,7 @@ fn a_second_run_in_a_folder_is_refused_and_a_killed_one_blocks_nobody() {
     lab.fails(&second, &[named]);
     lab.fails(&[&LONG[..], &["--resume"]].concat(), &[&said]);
     lab.fails(&[&LONG[..], &["--force"]].concat(), &[&said]);
-    let merge = [
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "out",
-        "--force",
-    ];
+    let merge = adapted("merge", &["--output", "out", "--force"]);
     lab.fails(&merge, &[&said]);
     assert!(first.try_wait().unwrap().is_none(), "the first goes on");
     first.kill().unwrap();
@@ -206,6 +197,6 @@ fn adalora_plans_over_the_steps_of_the_run() {
     let answer = lab.peft(&args);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert_eq!(lab.json("out/adapter_config.json")["total_step"], 6);
-    let config = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    let config = lab.text("out/config.toml");
     assert!(config.contains("total_step = 6"), "{config}");
 }

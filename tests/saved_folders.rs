@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 use crate::methods::METHODS;
 
 /// Methods that act at the model, with the keys they need.
@@ -58,15 +58,7 @@ fn load(lab: &Lab, what: &str, can_merge: bool, can_combine: bool) {
     );
     with("eval", &["--data", "train.jsonl"]);
     assert!(with("inspect", &[]).contains("trainable params"), "{what}");
-    let merge = [
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-    ];
+    let merge = adapted("merge", &["--output", "merged"]);
     if can_merge {
         lab.ok(&merge);
         fs::remove_dir_all(lab.path("merged")).unwrap();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{Lab, TEXTS, quick_start, tree};
+use crate::common::{Lab, TEXTS, quick_start, tree, values};
 
 /// A run with evaluations.
 const EVALUATED: [&str; 4] = [
@@ -16,8 +16,8 @@ const EVALUATED: [&str; 4] = [
 ];
 
 fn log(lab: &Lab, file: &str) -> Vec<Value> {
-    let text = String::from_utf8(lab.read(file)).unwrap();
-    let entries = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let text = lab.text(file);
+    let entries = values(&text).into_iter();
     entries.collect()
 }
 
@@ -93,7 +93,7 @@ fn the_report_is_whole_in_itself() {
         &EVALUATED[..],
     ]
     .concat());
-    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    let page = lab.text("out/report.html");
     for bad in [
         "<script", "http:", "https:", "src=", "url(", "@import", "<b>cat",
     ] {
@@ -131,7 +131,7 @@ fn a_run_that_goes_on_reports_its_beginning() {
     let args = [&["train", "train.toml"], &EVALUATED[..]].concat();
     lab.ok(&[&args[..], &["--set", "training.max_steps=2"]].concat());
     lab.ok(&[&args[..], &["--resume"]].concat());
-    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    let page = lab.text("out/report.html");
     for part in ["before training<td", "<tr><td class=\"number\">0<td", " → "] {
         assert!(page.contains(part), "{part:?} is not in {page}");
     }
@@ -143,7 +143,7 @@ fn a_config_names_no_variant_that_nobody_asked_for() {
     let shown = lab.ok(&["train", "train.toml", "--print-config"]);
     let saved = lab.read("out/adapter_config.json");
     let saved = String::from_utf8(saved).unwrap();
-    let config = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    let config = lab.text("out/config.toml");
     for text in [shown, saved, config] {
         for key in [
             "megatron",
@@ -245,10 +245,8 @@ fn a_dry_run_predicts_the_memory() {
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         std::fs::remove_dir_all(lab.path("out")).ok();
         lab.ok(&args);
-        let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-        let lines = metrics
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap());
+        let metrics = lab.text("out/metrics.jsonl");
+        let lines = values(&metrics).into_iter();
         let peaks = lines.filter_map(|line: Value| line["peak_memory_bytes"].as_u64());
         let measured = peaks.max().unwrap() as f64 / 1e6;
         args.push("--dry-run");
@@ -300,7 +298,7 @@ fn a_new_file_trains_as_it_is() {
         lab.ok(&[&["train", &file], &settings[..]].concat());
         assert!(lab.path(&format!("runs/{template}/report.html")).exists());
         // A key without a word on it is no help.
-        let text = String::from_utf8(lab.read(&file)).unwrap();
+        let text = lab.text(&file);
         assert!(text.lines().filter(|line| line.starts_with('#')).count() > 12);
     }
     let before = lab.read("lora.toml");
@@ -359,10 +357,7 @@ fn tensorboard_reads_the_events_that_were_logged() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{error}");
     let text = String::from_utf8(output.stdout).unwrap();
-    let found: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let found: Vec<Value> = values(&text);
 
     let mut expected = 0;
     for entry in log(&lab, "out/metrics.jsonl") {

@@ -78,7 +78,7 @@ fn every_command_has_a_man_page() {
     expected.push("peft.1".into());
     expected.sort();
     assert_eq!(lab.names("pages/man1"), expected);
-    let page = String::from_utf8(lab.read("pages/man1/peft-train.1")).unwrap();
+    let page = lab.text("pages/man1/peft-train.1");
     for part in [
         ".TH peft-train 1",
         "\\-\\-print\\-config",
@@ -328,7 +328,7 @@ fn the_schema_takes_every_shipped_file_and_what_peft_writes() {
 fn the_schema_takes_what_the_reader_takes() {
     let lab = Lab::new();
     let schema = Schema::get(&lab);
-    let base = String::from_utf8(lab.read("train.toml")).unwrap();
+    let base = lab.text("train.toml");
     let table = |change: &str| {
         let (path, value) = change.split_once('=').unwrap();
         let mut table: toml::Table = base.parse().unwrap();

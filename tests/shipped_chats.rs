@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use burn_peft::parameters::thousands;
 use serde_json::Value;
 
-use crate::common::Lab;
+use crate::common::{Lab, values};
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
@@ -19,7 +19,7 @@ fn shipped(name: &str) -> PathBuf {
 
 fn rows(name: &str) -> Vec<Value> {
     let text = fs::read_to_string(shipped(&format!("assets/chats/{name}.jsonl"))).unwrap();
-    let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let rows = values(&text).into_iter();
     rows.collect()
 }
 

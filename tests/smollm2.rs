@@ -14,7 +14,7 @@ use burn_peft_models::{AutoModel, Pretrained};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::common::Lab;
+use crate::common::{Lab, values};
 
 /// The folder, if there is one.
 fn made() -> Option<PathBuf> {
@@ -170,10 +170,8 @@ fn losses_are_pefts(model: &str) {
         "--set",
         &rows,
     ]);
-    let metrics = String::from_utf8(lab.read("smol/metrics.jsonl")).unwrap();
-    let lines = metrics
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let metrics = lab.text("smol/metrics.jsonl");
+    let lines = values(&metrics).into_iter();
     let found: Vec<f64> = lines.filter_map(|line| line["loss"].as_f64()).collect();
     let expected = fs::read_to_string(made.join("losses.json")).unwrap();
     let expected: Vec<f64> = serde_json::from_str(&expected).unwrap();

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Lab, quick_start};
-use serde_json::Value;
+use crate::common::{Lab, quick_start, values};
 
 /// The numbers of the two `evaluation: loss …` lines.
 fn evaluations(out: &str) -> Vec<f64> {
@@ -66,10 +65,8 @@ fn an_adapter_is_trained_shown_and_saved() {
     assert_eq!(config["base_model_name_or_path"], "model");
     assert_eq!(lab.read("model/model.safetensors"), base);
 
-    let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-    let entries = metrics
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let metrics = lab.text("out/metrics.jsonl");
+    let entries = values(&metrics).into_iter();
     for (step, entry) in (1..).zip(entries) {
         assert_eq!(entry["step"], step);
         for key in ["loss", "learning_rate", "tokens_per_second"] {
@@ -157,7 +154,7 @@ fn what_every_method_adapts_is_told_in_a_few_lines() {
 #[test]
 fn nothing_is_headed_that_is_not_there() {
     let lab = Lab::new();
-    let text = String::from_utf8(lab.read("train.toml")).unwrap();
+    let text = lab.text("train.toml");
     let text = text.replace("prompt = \"the cat\"\n", "");
     let text = text.replace("validation = \"train.jsonl[4:]\"\n", "");
     lab.write("plain.toml", text);
@@ -165,7 +162,7 @@ fn nothing_is_headed_that_is_not_there() {
     assert!(!out.contains("before training"), "{out}");
     let after = out.lines().find(|line| line.starts_with("after training"));
     assert!(after.is_some_and(|line| !line.ends_with(':')), "{out}");
-    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    let page = lab.text("out/report.html");
     assert!(!page.contains("Samples") && !page.contains("Evaluations"));
 }
 
@@ -206,7 +203,7 @@ fn a_saved_adapter_goes_on_where_it_was() {
     let lab = Lab::new();
     let first = lab.ok(&["train", "train.toml"]);
     let saved = lab.read("out/adapter_model.safetensors");
-    let toml = String::from_utf8(lab.read("train.toml")).unwrap();
+    let toml = lab.text("train.toml");
     let (head, rest) = toml.split_once("[data]").unwrap();
     let (data, rest) = rest.split_once("[peft]").unwrap();
     let (_, training) = rest.split_once("[training]").unwrap();

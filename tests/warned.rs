@@ -1,6 +1,6 @@
 //! What has no effect, or another than it seems, is said in a warning.
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted};
 
 /// What `peft train` says with these keys; it has to succeed.
 fn said(lab: &Lab, keys: &[&str]) -> String {
@@ -96,15 +96,7 @@ fn the_patterns_of_other_methods_too() {
 #[test]
 fn an_adapter_for_another_task_is_named() {
     let lab = Lab::with_adapter();
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "train.jsonl",
-    ];
+    let eval = adapted("eval", &["--data", "train.jsonl"]);
     let mut config = lab.json("out/adapter_config.json");
     for (task, is_said) in [
         ("FEATURE_EXTRACTION", true),

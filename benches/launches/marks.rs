@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use burn_peft_data::{
-    Batch, Content, DataError, Encoder, IGNORE_INDEX, Labelled, Limits, Lm, Task,
-};
+use burn_peft_data::{Batch, IGNORE_INDEX, Lm, Task, forward_task};
 use burn_peft_device::launches::{LaunchCounter, Launches};
 use burn_peft_models::LanguageModel;
 use burn_peft_train::{Exchange, Measures, Objective};
@@ -168,21 +166,7 @@ impl Marks {
 pub struct Marked(pub Arc<Marks>);
 
 impl Task for Marked {
-    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>, DataError> {
-        Lm.encode(content, encoder)
-    }
-
-    fn supervised(&self, labels: &[i64]) -> usize {
-        Lm.supervised(labels)
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        Lm.is_trained(labels)
-    }
-
-    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
-        Lm.unknown_label(labels, limits)
-    }
+    forward_task!(self => Lm);
 }
 
 impl Objective<LanguageModel> for Marked {

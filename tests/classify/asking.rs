@@ -2,24 +2,20 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, PEFT};
+use crate::common::{Answer, Lab, PEFT, adapted, anew, jsonl, values};
 use crate::hub::server::{COMMIT, Server};
 
 /// A lab with a classifier in `out`, trained for some steps on rows of these columns.
 pub(super) fn trained(rows: &[Value], keys: &[&str]) -> Lab {
     let lab = Lab::new();
-    lab.write("rows.jsonl", lines(rows));
+    lab.write("rows.jsonl", jsonl(rows));
     lab.write("classify.toml", TRAIN);
     train(&lab, keys);
     lab
 }
 
 fn train(lab: &Lab, keys: &[&str]) -> String {
-    let sets = keys.iter().flat_map(|key| ["--set", key]);
-    let args = ["train", "classify.toml", "--force"]
-        .into_iter()
-        .chain(sets);
-    lab.ok(&args.collect::<Vec<_>>())
+    lab.ok(&anew("classify.toml", keys))
 }
 
 const TRAIN: &str = "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\nvalidation = \"rows.jsonl\"\n\
@@ -27,14 +23,9 @@ const TRAIN: &str = "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\nvalidati
                      objective = \"classify\"\noutput_dir = \"out\"\nmax_steps = 40\n\
                      learning_rate = 2e-2\n";
 
-fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
 pub(super) fn predict(lab: &Lab, more: &[&str]) -> Vec<Value> {
-    let args = ["predict", "--model", "model", "--adapter", "out"];
-    let said = lab.ok(&[&args[..], more].concat());
-    let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+    let said = lab.ok(&adapted("predict", more));
+    let lines = values(&said).into_iter();
     lines.collect()
 }
 
@@ -56,7 +47,7 @@ fn every_row_has_a_line_in_its_place() {
         json!({"text": words.join(" ")})
     };
     let rows: Vec<Value> = (0..2_100).map(row).collect();
-    lab.write("many.jsonl", lines(&rows));
+    lab.write("many.jsonl", jsonl(&rows));
     let found = predict(&lab, &["--data", "many.jsonl"]);
     assert_eq!(found.len(), rows.len());
     for (at, line) in found.iter().enumerate() {
@@ -77,25 +68,15 @@ fn every_row_has_a_line_in_its_place() {
         "labels.jsonl",
     ];
     predict_file(&lab, &name);
-    let other = String::from_utf8(lab.read("labels.jsonl")).unwrap();
-    let other = other
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let other = lab.text("labels.jsonl");
+    let other = values(&other).into_iter();
     for (one, other) in found.iter().zip(other) {
         assert_eq!(one["label"], other["label"]);
     }
     // A file that breaks off leaves what was there.
-    let broken = lines(&rows) + "{\"text\": \n";
+    let broken = jsonl(&rows) + "{\"text\": \n";
     lab.write("many.jsonl", broken);
-    let args = [
-        "predict",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "many.jsonl",
-    ];
+    let args = adapted("predict", &["--data", "many.jsonl"]);
     let before = (lab.read("labels.jsonl"), lab.names("."));
     lab.fails(
         &[&args[..], &["--output", "labels.jsonl"]].concat(),
@@ -110,23 +91,14 @@ fn every_row_has_a_line_in_its_place() {
 }
 
 fn predict_file(lab: &Lab, more: &[&str]) {
-    let args = ["predict", "--model", "model", "--adapter", "out"];
-    let said = lab.ok(&[&args[..], more].concat());
+    let said = lab.ok(&adapted("predict", more));
     assert!(said.ends_with("labels.jsonl: 2,100 rows\n"), "{said}");
 }
 
 #[test]
 fn labels_have_figures_of_their_own() {
     let lab = trained(&pets(), &[]);
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-    ];
+    let eval = adapted("eval", &["--data", "rows.jsonl"]);
     let said = lab.ok(&eval);
     let table: Vec<Vec<&str>> = said
         .lines()
@@ -143,7 +115,7 @@ fn labels_have_figures_of_their_own() {
         json["confusion"]["counts"],
         json!([[2, 0, 0], [0, 2, 0], [0, 0, 1]])
     );
-    let report = String::from_utf8(lab.read("out/report.html")).unwrap();
+    let report = lab.text("out/report.html");
     for part in [
         "<h2>By label</h2>",
         "cat taken for cat: 2 of 2 (100.0 %)",
@@ -171,16 +143,7 @@ fn a_text_may_have_many_labels() {
     assert_eq!(found[0]["labels"].as_array().unwrap().len(), 40);
     assert_eq!(found[1]["labels"], json!(of(&[2, 31, 39])));
     assert_eq!(found[2]["labels"], json!([]));
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-        "--json",
-    ];
+    let eval = adapted("eval", &["--data", "rows.jsonl", "--json"]);
     let found = lab.ok_json(&eval);
     assert_eq!(
         (&found["accuracy"], &found["f1_macro"]),
@@ -190,7 +153,7 @@ fn a_text_may_have_many_labels() {
     assert_eq!(found["by_class"]["micro avg"]["recall"], 1.0);
     // Two tokens keep 40 labels, and one does not.
     let short = json!({"text": "the", "labels": of(&[1, 2])});
-    lab.write("rows.jsonl", lines(&[rows[0].clone(), short]));
+    lab.write("rows.jsonl", jsonl(&[rows[0].clone(), short]));
     lab.fails(
         &["train", "classify.toml", "--force"],
         &["rows.jsonl line 2 has 1 tokens, and of the 40 labels each token keeps 31"],
@@ -210,17 +173,8 @@ fn numbers_are_the_labels_that_are_called_so() {
     );
     lab.write("rows.csv", "text,label\nthe cat,1\nthe dog,2\nthe mat,3\n");
     train(&lab, &["data.train=\"rows.csv\"", "training.max_steps=150"]);
-    lab.write("rows.jsonl", lines(&rows));
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-        "--json",
-    ];
+    lab.write("rows.jsonl", jsonl(&rows));
+    let eval = adapted("eval", &["--data", "rows.jsonl", "--json"]);
     assert_eq!(lab.ok_json(&eval)["accuracy"], 1.0);
     let found = predict(&lab, &["--data", "rows.jsonl"]);
     assert!(
@@ -230,7 +184,7 @@ fn numbers_are_the_labels_that_are_called_so() {
     // Whole numbers that do not count from 0 have names, or are numbers.
     lab.write(
         "rows.jsonl",
-        lines(&[row("the cat", -1), row("the dog", 1)]),
+        jsonl(&[row("the cat", -1), row("the dog", 1)]),
     );
     let again = ["train", "classify.toml", "--force"];
     lab.fails(
@@ -246,13 +200,13 @@ fn numbers_are_the_labels_that_are_called_so() {
     let row = |labels: Value| json!({"text": "the cat", "labels": labels});
     lab.write(
         "rows.jsonl",
-        lines(&[row(json!(["a"])), row(json!(["a", "b"]))]),
+        jsonl(&[row(json!(["a"])), row(json!(["a", "b"]))]),
     );
     train(
         &lab,
         &["classify.labels=[\"a\",\"b\"]", "training.max_steps=1"],
     );
-    let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    let saved = lab.text("out/config.toml");
     assert!(saved.contains("multi_label_classification"), "{saved}");
     let config = lab.json("out/adapter_config.json").to_string();
     lab.write(
@@ -273,13 +227,13 @@ fn words_that_were_cut_are_in_no_entity() {
         json!({"tokens": ["a", "dog", "sat", "a", "dog"], "ner_tags": ["O", "B-PET", "O", "O", "B-PET"]}),
     ];
     let lab = Lab::new();
-    lab.write("rows.jsonl", lines(&rows));
+    lab.write("rows.jsonl", jsonl(&rows));
     lab.write("classify.toml", TRAIN.replace("\"classify\"", "\"tag\""));
     train(&lab, &["training.max_steps=150"]);
     let words = ["a", "dog", "sat", "a", "dog"];
     lab.write(
         "words.jsonl",
-        lines(&[json!({"tokens": words}), json!({"tokens": []})]),
+        jsonl(&[json!({"tokens": words}), json!({"tokens": []})]),
     );
     let all = predict(&lab, &["--data", "words.jsonl"]);
     assert_eq!(all[0]["tags"], json!(["O", "B-PET", "O", "O", "B-PET"]));
@@ -293,15 +247,7 @@ fn words_that_were_cut_are_in_no_entity() {
         cut[0]["entities"],
         json!([{"type": "PET", "start": 1, "end": 2}])
     );
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-    ];
+    let eval = adapted("eval", &["--data", "rows.jsonl"]);
     let said = lab.ok(&eval);
     assert!(said.contains("\nentity "), "{said}");
     let found = lab.ok_json(&[&eval[..], &["--json"]].concat());
@@ -313,7 +259,7 @@ fn words_that_were_cut_are_in_no_entity() {
     assert!(said.contains("neither learnt nor counted: 4"), "{said}");
     let weights = "tag.class_weights=\"balanced\"";
     train(&lab, &["training.max_steps=1", weights]);
-    let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    let saved = lab.text("out/config.toml");
     // Five words are pets, and seven are none.
     assert!(saved.contains("class_weights = [1.2"), "{saved}");
 }
@@ -386,7 +332,7 @@ fn columns_may_have_any_name_and_files_be_csv() {
 fn rows_come_from_the_hub() {
     let list = "{\"rfilename\": \"train.jsonl\"}, {\"rfilename\": \"test.jsonl\"}";
     let list = format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{list}]}}");
-    let rows = lines(&[
+    let rows = jsonl(&[
         json!({"text": "the cat and the dog", "labels": ["cat", "dog"]}),
         json!({"text": "a cat sat", "labels": ["cat"]}),
         json!({"text": "the mat", "labels": []}),
@@ -410,7 +356,7 @@ fn rows_come_from_the_hub() {
     };
     let said = run("train classify.toml --set classify.pos_weight=\"balanced\"");
     assert_eq!(said.code, Some(0), "{said:?}");
-    let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    let saved = lab.text("out/config.toml");
     // Three rows without `cat` by two with it, and two by three.
     assert!(saved.contains("pos_weight = [1.5, 0.666666"), "{saved}");
     let said = run("predict --model model --adapter out --data org/tiny:train");

@@ -7,12 +7,13 @@ use burn::optim::GradientsParams;
 use burn_peft::tensor_file::read_tensors;
 use burn_peft_data::{Batch, Example, IGNORE_INDEX};
 use burn_peft_models::LanguageModel;
-use burn_peft_train::{Embed, EmbedConfig, Objective, TrainingArguments, adamw};
+use burn_peft_train::{Embed, EmbedConfig, Objective};
 use serde_json::{Value, json};
 
 use super::{Case, cases};
 use crate::conformance::{fixtures, without_dropout};
 use crate::families::close;
+use crate::steps::{assert_same_gradients, eight_steps};
 
 /// The rows of the fixture as one batch.
 fn batch(kind: &str) -> Batch {
@@ -98,30 +99,22 @@ fn losses_and_gradients_are_those_of_sentence_transformers() {
     let expected = read_tensors(&fixtures().join("embed/expected.safetensors")).unwrap();
     let expected = |key: &str| expected[key].try_to_vec::<f32>().unwrap();
     for (name, kind, keys) in losses() {
-        let mut model = without_dropout(LanguageModel::from(case.adapted()).train());
+        let model = without_dropout(LanguageModel::from(case.adapted()).train());
         let (objective, batch) = (objective(kind, keys), batch(kind));
         let rows = Objective::<LanguageModel>::count(&objective, &batch) as f64;
         assert_eq!(rows, 4.0);
-        let arguments = TrainingArguments {
-            weight_decay: 0.01,
-            ..TrainingArguments::default()
-        };
-        let mut optimizer = adamw(&arguments);
-        let mut losses = Vec::new();
-        for step in 0..8 {
-            let loss = objective.loss(&model, &batch) / rows;
-            losses.push(loss.clone().inner().into_scalar::<f32>());
-            let gradients = loss.backward();
-            if step == 0 {
+        let (losses, found) = eight_steps(
+            model,
+            |model| objective.loss(model, &batch) / rows,
+            |model, gradients| {
                 let peft = model.as_peft().unwrap();
-                for (key, gradient) in peft.adapter_gradients("default", &gradients) {
-                    let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
-                    let key = format!("{name}.grad.{key}");
-                    close(&key, &gradient, &expected(&key)).unwrap();
-                }
-            }
-            let gradients = GradientsParams::from_grads(gradients, &model);
-            model = optimizer.step(1e-3, model, gradients);
+                peft.adapter_gradients("default", gradients)
+            },
+        );
+        for (key, gradient) in found {
+            let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
+            let key = format!("{name}.grad.{key}");
+            close(&key, &gradient, &expected(&key)).unwrap();
         }
         close(name, &losses, &expected(&format!("{name}.losses"))).unwrap();
     }
@@ -141,13 +134,6 @@ fn checkpointed_gradients_of_embeddings() {
             .checkpointed_backward(&model, &batch, 0.25)
             .unwrap();
         close("loss", &[other.loss.into_scalar::<f32>()], &[value]).unwrap();
-        for parameter in model.named_parameters().iter().filter(|p| p.requires_grad) {
-            let numbers = |gradients: &GradientsParams| -> Vec<f32> {
-                let gradient = gradients.get::<2>(parameter.id).expect(&parameter.name);
-                gradient.into_data().try_to_vec().unwrap()
-            };
-            let (found, expected) = (numbers(&other.gradients), numbers(&plain));
-            close(&parameter.name, &found, &expected).unwrap();
-        }
+        assert_same_gradients((&model, &other.gradients), (&model, &plain), 1e-4);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::Lab;
+use crate::common::{Lab, adapted, anew, jsonl, values};
 
 /// Texts of three kinds, of which those of one kind belong together.
 const KINDS: [[&str; 4]; 3] = [
@@ -28,10 +28,6 @@ fn rows() -> Vec<[&'static str; 3]> {
     rows
 }
 
-fn jsonl(rows: impl Iterator<Item = Value>) -> String {
-    rows.map(|row| format!("{row}\n")).collect()
-}
-
 fn config(lab: &Lab, more: &str) {
     let toml = format!(
         "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\nvalidation = \"rows.jsonl\"\n[peft]\n\
@@ -44,9 +40,7 @@ fn config(lab: &Lab, more: &str) {
 
 /// The vectors of a file of lines.
 fn vectors(text: &str) -> Vec<Vec<f64>> {
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = values(&text).into_iter();
     let numbers = |line: Value| {
         let numbers = line["embedding"].as_array().unwrap().iter();
         numbers.map(|number| number.as_f64().unwrap()).collect()
@@ -85,15 +79,7 @@ fn embeddings_are_trained_measured_and_searched() {
     assert_eq!(lab.json("out/modules.json").as_array().unwrap().len(), 3);
     assert!(lab.path("out/tokenizer.json").exists());
     // A checkpoint makes the same vectors as the result, and so does the adapter in another form.
-    lab.ok(&[
-        "convert",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "lora",
-    ]);
+    lab.ok(&adapted("convert", &["--output", "lora"]));
     lab.ok(&[
         "combine",
         "--adapter",
@@ -140,38 +126,18 @@ fn embeddings_are_trained_measured_and_searched() {
     );
     assert!(!lab.path("bad").exists());
     lab.fails(
-        &[
-            "train",
-            "train.toml",
-            "--force",
-            "--set",
-            "embed.max_seq_length=9999",
-        ],
+        &anew("train.toml", &["embed.max_seq_length=9999"]),
         &["embed.max_seq_length is 9999, more than the model's n_positions "],
     );
     lab.fails(
-        &[
-            "train",
+        &anew(
             "train.toml",
-            "--force",
-            "--set",
-            "embed.columns=[\"nope\", \"anchor\"]",
-            "--set",
-            "embed.prompts={}",
-        ],
+            &["embed.columns=[\"nope\", \"anchor\"]", "embed.prompts={}"],
+        ),
         &["embed.columns is \"nope\""],
     );
 
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-        "--json",
-    ];
+    let eval = adapted("eval", &["--data", "rows.jsonl", "--json"]);
     let found = lab.ok_json(&eval);
     let (after, before) = (&found["ndcg@10"], &found["base"]["ndcg@10"]);
     assert!(after.as_f64() > before.as_f64(), "{found}");
@@ -182,15 +148,7 @@ fn embeddings_are_trained_measured_and_searched() {
         .flatten()
         .map(|text| serde_json::json!({"text": text}));
     lab.write("texts.jsonl", jsonl(texts));
-    let predict = [
-        "predict",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "texts.jsonl",
-    ];
+    let predict = adapted("predict", &["--data", "texts.jsonl"]);
     let lines = vectors(&lab.ok(&predict));
     assert_eq!(lines.len(), 12);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -255,15 +213,7 @@ fn embeddings_are_trained_measured_and_searched() {
     let (shape, found) = lab.floats("texts.safetensors", "embeddings");
     assert_eq!(shape[0], 12);
     assert!(near(&found, &lines.concat()));
-    lab.ok(&[
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-    ]);
+    lab.ok(&adapted("merge", &["--output", "merged"]));
     let of_merged = lab.ok(&["predict", "--model", "merged", "--data", "texts.jsonl"]);
     let found: Vec<f32> = vectors(&of_merged)
         .concat()
@@ -285,15 +235,7 @@ fn embeddings_are_trained_measured_and_searched() {
     assert!(near(&anchors[..lines[0].len()], &lines[0]));
 
     // It speaks no more.
-    let generate = [
-        "generate",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--prompt",
-        "a",
-    ];
+    let generate = adapted("generate", &["--prompt", "a"]);
     lab.fails(&generate, &["peft predict"]);
 }
 
@@ -328,29 +270,11 @@ fn a_run_of_embeddings_goes_on_bit_for_bit() {
         "--set",
         "training.gradient_checkpointing=true",
     ]);
-    let wide = [
-        "train",
-        "train.toml",
-        "--force",
-        "--set",
-        "embed.matryoshka_dims=[4096]",
-    ];
+    let wide = anew("train.toml", &["embed.matryoshka_dims=[4096]"]);
     lab.fails(&wide, &["embed.matryoshka_dims has 4096"]);
-    let one = [
-        "train",
-        "train.toml",
-        "--force",
-        "--set",
-        "training.per_device_train_batch_size=1",
-    ];
+    let one = anew("train.toml", &["training.per_device_train_batch_size=1"]);
     lab.fails(&one, &["it must be 2 or more"]);
-    let triplets = [
-        "train",
-        "train.toml",
-        "--force",
-        "--set",
-        "embed.loss=\"TripletLoss\"",
-    ];
+    let triplets = anew("train.toml", &["embed.loss=\"TripletLoss\""]);
     lab.fails(
         &triplets,
         &["three texts: anchor, positive and negative; these have query, positive"],
@@ -394,16 +318,7 @@ fn scored_pairs_are_learnt() {
         said.contains("pearson") && said.contains("spearman"),
         "{said}"
     );
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-        "--json",
-    ];
+    let eval = adapted("eval", &["--data", "rows.jsonl", "--json"]);
     let found = lab.ok_json(&eval);
     assert!(found["pearson"].as_f64() > Some(0.8), "{found}");
     let rows = "{\"sentence1\": \"a\", \"sentence2\": \"b\", \"score\": 4.5}\n";
@@ -460,19 +375,13 @@ fn embeddings_are_trained_with_every_kind_of_base_and_method() {
             "training.gradient_checkpointing=true",
         ],
     ] {
-        let mut args = vec![
-            "train",
-            "train.toml",
-            "--force",
-            "--set",
-            "training.max_steps=3",
-        ];
+        let mut args = anew("train.toml", &["training.max_steps=3"]);
         for key in keys {
             args.extend(["--set", key]);
         }
         let has_own_keys = !keys.iter().any(|key| key.starts_with("peft.peft_type"));
         if !has_own_keys {
-            let toml = String::from_utf8(lab.read("train.toml")).unwrap();
+            let toml = lab.text("train.toml");
             let toml = toml.replace("r = 4\ntarget_modules = \"all-linear\"\n", "");
             lab.write("other.toml", toml);
             args[1] = "other.toml";

@@ -156,7 +156,7 @@ fn a_classifier_is_exported_as_a_folder_and_not_as_gguf() {
             let name = format!("base/{}", entry.file_name().to_str().unwrap());
             lab.write(&name, fs::read(entry.path()).unwrap());
         }
-        let config = String::from_utf8(lab.read("base/config.json")).unwrap();
+        let config = lab.text("base/config.json");
         let config = config
             .replace("ForSequenceClassification", "ForCausalLM")
             .replace("ForTokenClassification", "ForCausalLM");

@@ -1,17 +1,19 @@
 //! Where `peft predict` writes, and what it refuses.
 
 use super::asking::{pets, predict, trained};
+use crate::common::adapted;
 
 #[test]
 fn what_is_in_the_place_of_the_output_stays_what_it_is() {
     use std::fs;
     use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
     let lab = trained(&pets(), &[]);
-    let data = ["--data", "rows.jsonl"];
     let lines = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().count();
     let write = |output: &str| {
-        let args = ["predict", "--model", "model", "--adapter", "out"];
-        lab.ok(&[&args[..], &data, &["--output", output]].concat())
+        lab.ok(&adapted(
+            "predict",
+            &["--data", "rows.jsonl", "--output", output],
+        ))
     };
     // A symbolic link is followed, and who may read a file stays.
     lab.write("real.jsonl", "old");
@@ -41,7 +43,7 @@ fn what_is_in_the_place_of_the_output_stays_what_it_is() {
     // The rows are not written over.
     let before = lab.read("rows.jsonl");
     symlink("rows.jsonl", lab.path("other.jsonl")).unwrap();
-    let args = ["predict", "--model", "model", "--adapter", "out", "--data"];
+    let args = adapted("predict", &["--data"]);
     for (data, output) in [
         ("rows.jsonl", "rows.jsonl"),
         ("rows.jsonl[:2]", "./rows.jsonl"),
@@ -58,7 +60,7 @@ fn what_is_in_the_place_of_the_output_stays_what_it_is() {
 #[test]
 fn options_without_a_meaning_are_refused() {
     let lab = trained(&pets(), &[]);
-    let args = ["predict", "--model", "model", "--adapter", "out"];
+    let args = adapted("predict", &[]);
     let fails = |more: &[&str], named: &[&str]| {
         let data = ["--data", "rows.jsonl"];
         lab.fails(&[&args[..], &data, more].concat(), named);

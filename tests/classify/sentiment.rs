@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{Lab, device_name};
+use crate::common::{Lab, device_name, values};
 
 #[test]
 fn the_second_quick_start() {
@@ -18,9 +18,7 @@ fn the_second_quick_start() {
     let path = |name: &str| root.join(name).display().to_string();
     let rows = |name: &str| {
         let text = fs::read_to_string(path(name)).unwrap();
-        let rows = text
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let rows = values(&text).into_iter();
         rows.collect::<Vec<_>>()
     };
     // No held-out sentence is among those that are trained.

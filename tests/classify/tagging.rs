@@ -1,8 +1,9 @@
 //! A tagger from its rows to its entities.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::common::Lab;
+use super::asking::predict;
+use crate::common::{Lab, adapted};
 
 #[test]
 fn words_are_tagged_and_entities_found() {
@@ -34,21 +35,7 @@ fn words_are_tagged_and_entities_found() {
     let config = lab.json("out/adapter_config.json");
     assert_eq!(config["task_type"], "TOKEN_CLS");
     assert_eq!(config["id2label"], json!({"0": "B-PET", "1": "O"}));
-    let predict = |data: &str| {
-        let lines = lab.ok(&[
-            "predict",
-            "--model",
-            "model",
-            "--adapter",
-            "out",
-            "--data",
-            data,
-        ]);
-        let lines = lines
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.collect::<Vec<_>>()
-    };
+    let predict = |data: &str| predict(&lab, &["--data", data]);
     let entity = |start, end| json!([{"type": "PET", "start": start, "end": end}]);
     let found = predict("rows.jsonl");
     assert_eq!(found[0]["tags"], json!(["O", "B-PET", "O"]));
@@ -56,16 +43,7 @@ fn words_are_tagged_and_entities_found() {
     assert_eq!(found[2]["entities"], json!([]));
     lab.write("texts.jsonl", "{\"text\": \"the cat sat\"}\n");
     assert_eq!(predict("texts.jsonl")[0]["entities"], entity(4, 7));
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-        "--json",
-    ];
+    let eval = adapted("eval", &["--data", "rows.jsonl", "--json"]);
     assert_eq!(lab.ok_json(&eval)["f1"], 1.0);
     lab.write(
         "rows.jsonl",

@@ -1,19 +1,17 @@
 //! Gradients and losses of classifiers, and the commands on them.
 
-use std::fs;
-
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use burn_peft_data::{Batch, Classes, DataConfig, DataSet, LabelKind, Limits, Tags, Task};
 use burn_peft_models::{CausalLm, LanguageModel, ProblemType};
-use burn_peft_train::{Classify, Objective, Tag, TrainingArguments, adamw};
+use burn_peft_train::{Classify, Objective, Tag};
 use serde_json::Value;
 
 use super::{Case, each};
-use crate::common::{Lab, device_name};
+use crate::common::{Lab, adapted, anew, device_name, values};
 use crate::conformance::without_dropout;
 use crate::families::close;
+use crate::steps;
 
 fn is_of_texts(case: &Case) -> bool {
     !case.name.ends_with("_token")
@@ -54,36 +52,29 @@ fn eight_steps<O: Objective<LanguageModel>>(
     case: &Case,
     objective: impl Fn(&LanguageModel) -> O,
 ) -> Result<(), String> {
-    let mut model = without_dropout(LanguageModel::from(case.adapted()).train());
+    let model = without_dropout(LanguageModel::from(case.adapted()).train());
     let objective = objective(&model);
     let batch = batch(case, &objective, model.vocab_size());
     let count = objective.count(&batch) as f64;
-    let arguments = TrainingArguments {
-        weight_decay: 0.01,
-        ..TrainingArguments::default()
-    };
-    let mut optimizer = adamw(&arguments);
-    let mut losses = Vec::new();
-    for step in 0..8 {
-        let loss = objective.loss(&model, &batch) / count;
-        losses.push(loss.clone().inner().into_scalar::<f32>());
-        let gradients = loss.backward();
-        if step == 0 {
+    let (losses, found) = steps::eight_steps(
+        model,
+        |model| objective.loss(model, &batch) / count,
+        |model, gradients| {
             let peft = model.as_peft().unwrap();
-            for (key, gradient) in peft.adapter_gradients("default", &gradients) {
-                let saved = |head: &str| format!("{head}.modules_to_save.");
-                let key = key.replace("score.", &saved("score"));
-                let key = key.replace("classifier.", &saved("classifier"));
-                let key = match key.ends_with("lora_magnitude_vector") {
-                    true => format!("{key}.weight"),
-                    false => key,
-                };
-                let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
-                close(&key, &gradient, &case.expected(&format!("grad.{key}")))?;
-            }
-        }
-        let gradients = GradientsParams::from_grads(gradients, &model);
-        model = optimizer.step(1e-3, model, gradients);
+            peft.adapter_gradients("default", gradients)
+        },
+    );
+    for (key, gradient) in found {
+        let saved = |head: &str| format!("{head}.modules_to_save.");
+        let key = key.replace("score.", &saved("score"));
+        let key = key.replace("classifier.", &saved("classifier"));
+        let key = if key.ends_with("lora_magnitude_vector") {
+            format!("{key}.weight")
+        } else {
+            key
+        };
+        let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
+        close(&key, &gradient, &case.expected(&format!("grad.{key}")))?;
     }
     close("train_losses", &losses, &case.expected("train_losses"))
 }
@@ -116,10 +107,8 @@ pub fn write_training(case: &Case, lab: &Lab) {
 
 /// The losses that a run has logged.
 pub fn logged_losses(lab: &Lab) -> Vec<f32> {
-    let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-    let entries = metrics
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let metrics = lab.text("out/metrics.jsonl");
+    let entries = values(&metrics).into_iter();
     let losses = entries.filter_map(|entry| Some(entry.get("loss")?.as_f64()? as f32));
     losses.collect()
 }
@@ -173,11 +162,8 @@ fn a_classifier_is_trained_evaluated_and_asked() {
             "labels.jsonl",
         ];
         lab.ok(&predict);
-        let lines = String::from_utf8(lab.read("labels.jsonl")).unwrap();
-        let lines: Vec<Value> = lines
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines = lab.text("labels.jsonl");
+        let lines: Vec<Value> = values(&lines);
         let logits = case.expected("logits");
         let labels = logits.len() / 3;
         let names = case.model().head().labels.names;
@@ -231,41 +217,25 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
         config["modules_to_save"],
         serde_json::json!(["classifier", "score"])
     );
-    let saved = fs::read_to_string(lab.path("out/config.toml")).unwrap();
+    let saved = lab.text("out/config.toml");
     assert!(saved.contains("labels = [\"down\", \"up\"]"), "{saved}");
-    let card = fs::read_to_string(lab.path("out/README.md")).unwrap();
+    let card = lab.text("out/README.md");
     assert!(
         card.contains("id2label = {0: \"down\", 1: \"up\"}"),
         "{card}"
     );
-    lab.ok(&[
-        "convert",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "lora",
-    ]);
+    lab.ok(&adapted("convert", &["--output", "lora"]));
     let converted = lab.json("lora/adapter_config.json");
     for key in ["id2label", "label2id", "problem_type", "pad_token_id"] {
         assert_eq!(converted[key], config[key], "{key}");
     }
-    let pooled = [
-        "predict",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-    ];
+    let pooled = adapted("predict", &["--data", "rows.jsonl"]);
     lab.fails(
         &[&pooled[..], &["--pooling", "mean"]].concat(),
         &["out is the adapter of a classifier (task_type = \"SEQ_CLS\")"],
     );
     lab.ok(&["new", "mine", "--train", "rows.jsonl"]);
-    let new = fs::read_to_string(lab.path("mine.toml")).unwrap();
+    let new = lab.text("mine.toml");
     assert!(new.contains("\nobjective = \"classify\"\n"), "{new}");
     assert!(
         new.contains("\nmodel = \"distilbert/distilbert-base-uncased\"\n"),
@@ -286,7 +256,7 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
         ("faq", None),
     ] {
         lab.ok(&["new", file, "--train", &format!("{file}.jsonl")]);
-        let new = fs::read_to_string(lab.path(&format!("{file}.toml"))).unwrap();
+        let new = lab.text(&format!("{file}.toml"));
         match objective {
             Some(name) => assert!(
                 new.contains(&format!("\nobjective = \"{name}\"\n")),
@@ -300,15 +270,7 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
         let data = data.split(' ').chain(["--model", "model"]);
         lab.ok(&["data"].into_iter().chain(data).collect::<Vec<_>>());
     }
-    let predict = [
-        "predict",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--data",
-        "rows.jsonl",
-    ];
+    let predict = adapted("predict", &["--data", "rows.jsonl"]);
     // No answer is computed for a file that cannot be.
     lab.fails(
         &[&predict[..], &["--output", "rows.jsonl/labels.jsonl"]].concat(),
@@ -333,15 +295,7 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
     let others = [&predict[..6], &["others.jsonl"]].concat();
     let other: Value = serde_json::from_str(&lab.ok(&others)).unwrap();
     assert!(other.get("is_right").is_none(), "{other}");
-    lab.ok(&[
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-    ]);
+    lab.ok(&adapted("merge", &["--output", "merged"]));
     let merged = ["predict", "--model", "merged", "--data", "rows.jsonl"];
     let again: Value = serde_json::from_str(lab.ok(&merged).lines().next().unwrap()).unwrap();
     assert_eq!(again["label"], first["label"]);
@@ -360,37 +314,14 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
         lab.fails(&["train", "train.toml", "--force"], &[said]);
     }
     lab.write("rows.jsonl", "{\"text\": \"a cat\", \"label\": \"left\"}\n");
-    let told = [
-        "train",
-        "train.toml",
-        "--force",
-        "--set",
-        "classify.labels=[\"up\",\"down\"]",
-    ];
+    let told = anew("train.toml", &["classify.labels=[\"up\",\"down\"]"]);
     lab.fails(
         &told,
         &["rows.jsonl line 1 has the label \"left\": the 2 labels are up, down"],
     );
-    let packed = [
-        "train",
-        "train.toml",
-        "--force",
-        "--set",
-        "data.packing=true",
-    ];
+    let packed = anew("train.toml", &["data.packing=true"]);
     lab.fails(&packed, &["data.packing = true"]);
-    lab.fails(
-        &[
-            "generate",
-            "--model",
-            "model",
-            "--adapter",
-            "out",
-            "--prompt",
-            "a",
-        ],
-        &["peft predict"],
-    );
+    lab.fails(&adapted("generate", &["--prompt", "a"]), &["peft predict"]);
 }
 
 #[test]
@@ -427,18 +358,7 @@ fn checkpointed_gradients_of_classifiers() {
             .checkpointed_backward(&model, &batch, 0.5)
             .unwrap();
         close("loss", &[other.loss.into_scalar::<f32>()], &[value])?;
-        let gradients = other.gradients;
-        assert_eq!(gradients.len(), plain.len());
-        for parameter in model.named_parameters().iter().filter(|p| p.requires_grad) {
-            let numbers = |gradients: &GradientsParams| -> Vec<f32> {
-                let data = match parameter.shape.len() {
-                    1 => gradients.get::<1>(parameter.id).map(Tensor::into_data),
-                    _ => gradients.get::<2>(parameter.id).map(Tensor::into_data),
-                };
-                data.expect(&parameter.name).try_to_vec().unwrap()
-            };
-            close(&parameter.name, &numbers(&gradients), &numbers(&plain))?;
-        }
+        steps::assert_same_gradients((&model, &other.gradients), (&model, &plain), 1e-4);
         Ok(())
     });
 }

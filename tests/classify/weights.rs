@@ -2,7 +2,7 @@
 
 use super::cases;
 use super::training::{logged_losses, write_training};
-use crate::common::{Lab, device_name};
+use crate::common::{Lab, anew, device_name};
 use crate::families::close;
 
 /// torch 2.15, `CrossEntropyLoss(weight = …)` of the logits that transformers gives the case.
@@ -20,9 +20,7 @@ fn class_weights_are_a_weighted_mean_over_the_whole_step() {
     let lab = Lab::new();
     write_training(&case, &lab);
     let run = |keys: &[&str]| {
-        let sets = keys.iter().flat_map(|key| ["--set", key]);
-        let args = ["train", "train.toml", "--force"].into_iter().chain(sets);
-        let said = lab.ok(&args.collect::<Vec<_>>());
+        let said = lab.ok(&anew("train.toml", keys));
         // What is evaluated has the weights too.
         let losses = logged_losses(&lab);
         let before = format!("evaluation: loss {:.4}", losses[0]);
@@ -41,7 +39,7 @@ fn class_weights_are_a_weighted_mean_over_the_whole_step() {
     // Of three rows one has class-1 and two have class-2: they weigh 1 and 1/2.
     let balanced = run(&["classify.class_weights=\"balanced\""]);
     close("balanced", &balanced[..1], &[1.303_084]).unwrap();
-    let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    let saved = lab.text("out/config.toml");
     assert!(saved.contains("class_weights = [1.0, 1.0, 0.5]"), "{saved}");
     for (keys, said) in [
         (
@@ -56,6 +54,6 @@ fn class_weights_are_a_weighted_mean_over_the_whole_step() {
         ("pos_weight=\"balanced\"", "use classify.class_weights"),
     ] {
         let set = format!("classify.{keys}");
-        lab.fails(&["train", "train.toml", "--force", "--set", &set], &[said]);
+        lab.fails(&anew("train.toml", &[&set]), &[said]);
     }
 }

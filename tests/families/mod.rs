@@ -23,7 +23,6 @@ use burn_peft_models::{
     AutoConfig, AutoModel, CausalLm, GenerationConfig, LmBatch, ModelInput, Pretrained, generate,
     generate_rows, position_ids,
 };
-use burn_peft_train::{TrainingArguments, adamw};
 use serde_json::Value;
 
 use crate::common::device;

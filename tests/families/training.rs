@@ -1,33 +1,23 @@
 //! Gradients and losses.
 
 use super::*;
+use crate::steps::eight_steps;
 
 #[test]
 fn gradients_and_eight_training_losses() {
     each(|case| {
-        let mut model = without_dropout(case.adapted().train());
+        let model = without_dropout(case.adapted().train());
         let batch = batch(&case.folder);
-        let arguments = TrainingArguments {
-            weight_decay: 0.01,
-            ..Default::default()
-        };
-        let mut optimizer = adamw(&arguments);
-        let mut losses = Vec::new();
-        for step in 0..8 {
-            let loss = model.loss(&batch) / batch.count as f32;
-            losses.push(loss.clone().inner().into_scalar::<f32>());
-            let gradients = loss.backward();
-            if step == 0 {
-                let found = model.adapter_gradients("default", &gradients);
-                assert!(!found.is_empty());
-                for (key, gradient) in found {
-                    let expected = case.expected(&format!("grad.{key}"));
-                    let found: Vec<f32> = gradient.expect(&key).try_to_vec().unwrap();
-                    close(&key, &found, &expected)?;
-                }
-            }
-            let gradients = GradientsParams::from_grads(gradients, &model);
-            model = optimizer.step(1e-3, model, gradients);
+        let (losses, found) = eight_steps(
+            model,
+            |model| model.loss(&batch) / batch.count as f32,
+            |model, gradients| model.adapter_gradients("default", gradients),
+        );
+        assert!(!found.is_empty());
+        for (key, gradient) in found {
+            let expected = case.expected(&format!("grad.{key}"));
+            let found: Vec<f32> = gradient.expect(&key).try_to_vec().unwrap();
+            close(&key, &found, &expected)?;
         }
         close("train_losses", &losses, &case.expected("train_losses"))
     });

@@ -190,24 +190,13 @@ mod several_tests;
 mod tests {
     use super::*;
     use crate::error::RowProblem;
+    use crate::testing::{self, LIMITS, file_of};
     use crate::tokenizer::bpe::tiny;
 
-    const LIMITS: Limits = Limits {
-        max_positions: 16,
-        positions_key: "n_positions",
-        has_last_position: true,
-        adapter_positions: 0,
-        vocab_size: 270,
-    };
-
     fn load(content: &str, change: impl FnOnce(&mut DataConfig)) -> Result<DataSet> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.jsonl");
-        std::fs::write(&path, content).unwrap();
-        let mut config = DataConfig::new(path.to_str().unwrap());
-        config.cache_dir = Some(dir.path().join("cache"));
+        let (_dir, mut config) = file_of(content);
         change(&mut config);
-        DataSet::load(&config, Some(&tiny()), LIMITS, 42)
+        testing::load(&config, &Lm)
     }
 
     fn numbers(count: usize) -> String {
@@ -349,11 +338,8 @@ mod tests {
 
     #[test]
     fn what_was_tokenised_is_mapped_until_something_changes() {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, mut config) = file_of(&numbers(3));
         let (path, cache) = (dir.path().join("a.jsonl"), dir.path().join("cache"));
-        std::fs::write(&path, numbers(3)).unwrap();
-        let mut config = DataConfig::new(path.to_str().unwrap());
-        config.cache_dir = Some(cache.clone());
         let load = |config: &DataConfig| {
             let examples =
                 Examples::load(path.to_str().unwrap(), config, Some(&tiny()), LIMITS).unwrap();
@@ -394,20 +380,14 @@ mod tests {
 
     #[test]
     fn an_error_leaves_nothing_in_the_cache() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.jsonl");
-        std::fs::write(&path, "{\"text\": \"one\"}\n{").unwrap();
-        let mut config = DataConfig::new(path.to_str().unwrap());
-        config.cache_dir = Some(dir.path().join("cache"));
-        DataSet::load(&config, Some(&tiny()), LIMITS, 1).unwrap_err();
+        let (dir, mut config) = file_of("{\"text\": \"one\"}\n{");
+        testing::load(&config, &Lm).unwrap_err();
         assert_eq!(
             std::fs::read_dir(dir.path().join("cache")).unwrap().count(),
             0
         );
-        config.cache_dir = Some(path.join("no folder"));
-        let error = DataSet::load(&config, Some(&tiny()), LIMITS, 1)
-            .unwrap_err()
-            .to_string();
+        config.cache_dir = Some(dir.path().join("a.jsonl/no folder"));
+        let error = testing::load(&config, &Lm).unwrap_err().to_string();
         assert!(
             error.contains("a.jsonl/no folder/") && error.contains("BURN_PEFT_CACHE"),
             "{error}"

@@ -53,6 +53,8 @@ mod mixture;
 mod parts;
 mod questions;
 mod source;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 mod tokens;
 mod train_set;

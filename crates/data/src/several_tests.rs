@@ -1,16 +1,9 @@
 use super::*;
+use crate::testing::LIMITS;
 use crate::tokenizer::bpe::tiny;
 use crate::train_set::TrainSets;
 use crate::{Batch, Sampler};
 use std::path::Path;
-
-const LIMITS: Limits = Limits {
-    max_positions: 16,
-    positions_key: "n_positions",
-    has_last_position: true,
-    adapter_positions: 0,
-    vocab_size: 270,
-};
 
 /// A folder with `a.jsonl` of 12 texts, `b.csv` of 6 questions, and `c.jsonl` of 3 texts.
 fn folder() -> tempfile::TempDir {

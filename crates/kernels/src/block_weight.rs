@@ -153,8 +153,8 @@ impl BlockWeight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_same_gradients, random};
-    use crate::{Lora, block_linear, linear, vocabulary_loss, with_plain_bodies};
+    use crate::testing::{assert_linear_with, random};
+    use crate::{block_linear, vocabulary_loss};
 
     /// A weight in 4 bits, and one in 32 bits whose bytes have any alignment.
     fn weights(rows: usize, cols: usize) -> [BlockWeight; 2] {
@@ -177,35 +177,13 @@ mod tests {
     #[test]
     fn a_product_is_that_of_the_values() {
         let device = Device::flex();
-        let lora = |a: Tensor<2>, b: Tensor<2>| {
-            let (scaling, dropout) = (1.5, 0.0);
-            Some(Lora {
-                a,
-                b,
-                scaling,
-                dropout,
-            })
-        };
-        let vector = |row: Tensor<2>| Some(row.squeeze_dim(0));
         for [tokens, d_in, d_out] in [[1, 32, 1], [3, 64, 5], [40, 96, 70]] {
             for weight in weights(d_out, d_in).map(|weight| weight.transposed()) {
                 assert_eq!(weight.dims(), [d_in, d_out]);
                 let dense = weight.dequantize(&device);
-                let inputs = [
-                    random([tokens, d_in], 1.0),
-                    random([1, d_out], 1.0),
-                    random([tokens, d_out], 1.0),
-                    random([2, d_in], 1.0),
-                    random([d_out, 2], 1.0),
-                ];
-                let in_blocks = |[x, c, y, a, b]: [Tensor<2>; 5]| {
-                    block_linear(x, &weight, vector(c), Some(y), lora(a, b))
-                };
-                let plainly = |[x, c, y, a, b]: [Tensor<2>; 5]| {
-                    let weight = dense.clone().cast(x.dtype());
-                    with_plain_bodies(|| linear(x, weight, vector(c), Some(y), lora(a, b)))
-                };
-                assert_same_gradients(&inputs, in_blocks, plainly);
+                assert_linear_with(&dense, tokens, |x, bias, residual, lora| {
+                    block_linear(x, &weight, bias, residual, lora)
+                });
 
                 let table = weight.transposed();
                 let rows: Vec<i64> = (0..tokens).map(|row| (row * 3 % d_out) as i64).collect();

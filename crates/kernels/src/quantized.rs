@@ -363,8 +363,8 @@ impl Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_same_gradients, random};
-    use crate::{Lora, linear, quantized_linear, with_plain_bodies};
+    use crate::testing::{assert_linear_with, random};
+    use crate::{linear, quantized_linear, with_plain_bodies};
 
     fn in_f32(quant_type: QuantType) -> Quantization {
         let compute_dtype = FloatDType::F32;
@@ -378,16 +378,6 @@ mod tests {
     /// whether or not the blocks of 64 fit the weight.
     #[test]
     fn a_product_is_that_of_the_values() {
-        let lora = |a: Tensor<2>, b: Tensor<2>| {
-            let (scaling, dropout) = (1.5, 0.0);
-            Some(Lora {
-                a,
-                b,
-                scaling,
-                dropout,
-            })
-        };
-        let vector = |row: Tensor<2>| Some(row.squeeze_dim(0));
         for quant_type in [QuantType::Nf4, QuantType::Fp4, QuantType::Int8] {
             for [tokens, d_in, d_out] in [[1, 1, 1], [3, 7, 5], [33, 129, 65]] {
                 let weight = random([d_in, d_out], 1.0);
@@ -396,23 +386,12 @@ mod tests {
                 assert_eq!(dense.dims(), [d_in, d_out]);
                 let plain = with_plain_bodies(|| weight.dequantize());
                 dense.to_data().assert_eq(&plain.into_data(), true);
-                let inputs = [
-                    random([tokens, d_in], 1.0),
-                    random([1, d_out], 1.0),
-                    random([tokens, d_out], 1.0),
-                    random([2, d_in], 1.0),
-                    random([d_out, 2], 1.0),
-                ];
-                let quantized = |[x, c, y, a, b]: [Tensor<2>; 5]| {
-                    quantized_linear(x, &weight, vector(c), Some(y), lora(a, b))
-                };
-                let plainly = |[x, c, y, a, b]: [Tensor<2>; 5]| {
-                    let weight = dense.clone().cast(x.dtype());
-                    with_plain_bodies(|| linear(x, weight, vector(c), Some(y), lora(a, b)))
-                };
-                assert_same_gradients(&inputs, quantized, plainly);
-                let in_plain = |inputs| with_plain_bodies(|| quantized(inputs));
-                assert_same_gradients(&inputs, in_plain, plainly);
+                assert_linear_with(&dense, tokens, |x, bias, residual, lora| {
+                    quantized_linear(x, &weight, bias, residual, lora)
+                });
+                assert_linear_with(&dense, tokens, |x, bias, residual, lora| {
+                    with_plain_bodies(|| quantized_linear(x, &weight, bias, residual, lora))
+                });
             }
         }
     }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData, Tolerance}
 
 use crate::cpu::ActivationKind;
 use crate::cpu::random::mix;
+use crate::{Lora, linear, with_plain_bodies};
 
 thread_local! {
     /// How many numbers this thread has drawn; every test has a thread of its own.
@@ -65,6 +66,39 @@ pub(crate) const ACTIVATIONS: [ActivationKind; 5] = [
 pub(crate) fn away_from_zero(shape: [usize; 2]) -> Tensor<2> {
     let x = random(shape, 3.0);
     x.clone() + x.sign() * 0.01
+}
+
+/// Asserts that `layer` of an input of so many tokens, a bias, a residual and LoRA is [`linear`] with the
+/// weight `dense`, `[d_in, d_out]`, in both passes.
+pub(crate) fn assert_linear_with(
+    dense: &Tensor<2>,
+    tokens: usize,
+    layer: impl Fn(Tensor<2>, Option<Tensor<1>>, Option<Tensor<2>>, Option<Lora>) -> Tensor<2>,
+) {
+    let [d_in, d_out] = dense.dims();
+    let inputs = [
+        random([tokens, d_in], 1.0),
+        random([1, d_out], 1.0),
+        random([tokens, d_out], 1.0),
+        random([2, d_in], 1.0),
+        random([d_out, 2], 1.0),
+    ];
+    let vector = |row: Tensor<2>| Some(row.squeeze_dim(0));
+    let lora = |a, b| {
+        let (scaling, dropout) = (1.5, 0.0);
+        Some(Lora {
+            a,
+            b,
+            scaling,
+            dropout,
+        })
+    };
+    let found = |[x, c, y, a, b]: [Tensor<2>; 5]| layer(x, vector(c), Some(y), lora(a, b));
+    let plain = |[x, c, y, a, b]: [Tensor<2>; 5]| {
+        let weight = dense.clone().cast(x.dtype());
+        with_plain_bodies(|| linear(x, weight, vector(c), Some(y), lora(a, b)))
+    };
+    assert_same_gradients(&inputs, found, plain);
 }
 
 /// Asserts that two functions of the inputs have the same value and, weighted by random numbers,

@@ -6,7 +6,7 @@ use burn::tensor::{Gradients, Tensor};
 use burn_peft::Extra;
 use burn_peft_kernels::{TokenLogProbs, draw_seed, set_seed, with_seed};
 
-use crate::decoder::{Decoder, Pass};
+use crate::decoder::{Decoder, DecoderBlock, Pass};
 use crate::{CausalLm, Checkpointed, KvCache, LmBatch};
 
 /// A model on one batch, as a chain of blocks that map `[tokens, d]` to the same shape.
@@ -34,7 +34,7 @@ impl<D: Decoder> Chain<'_, D> {
             (&mut cache, 0)
         });
         let block = &self.model.blocks()[index];
-        self.model.block(block, input, self.pass, cache)
+        block.forward(input, self.pass, cache)
     }
 
     /// The loss, `[1]`, of the output of the last block.

@@ -16,6 +16,7 @@ use crate::config_error::ConfigError;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::heads::Head;
+use crate::parts::Activation;
 use crate::weights::weights_of;
 
 /// The largest model that this crate accepts, in parameters.
@@ -316,6 +317,33 @@ pub(crate) fn check_dropouts(dropouts: &[(&str, f64)]) -> std::result::Result<()
         }
     }
     Ok(())
+}
+
+/// Rejects a width that cannot be divided among the heads; both are key and value.
+pub(crate) fn check_heads(
+    (width_key, width): (&str, usize),
+    (heads_key, heads): (&str, usize),
+) -> std::result::Result<(), String> {
+    if width.is_multiple_of(heads) {
+        return Ok(());
+    }
+    Err(format!(
+        "{width_key} = {width} is not a multiple of {heads_key} = {heads}"
+    ))
+}
+
+/// Rejects an activation that is learnt, where `who` (`GPT-2 has`) has no place for its parameters.
+pub(crate) fn check_not_learnt(
+    key: &str,
+    activation: Activation,
+    who: &str,
+) -> std::result::Result<(), String> {
+    if activation != Activation::Xielu {
+        return Ok(());
+    }
+    Err(format!(
+        "{key} = \"xielu\" is not supported: it is learnt, and {who} no place for that"
+    ))
 }
 
 /// Rejects an epsilon that is not above 0.

@@ -1,9 +1,10 @@
 //! What all decoders have in common: the pass through the blocks, cached decoding, the loss, the
 //! tied head.
 
+mod block;
 mod pass;
 
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use burn_peft::{BaseModel, LoraAdapter, ModelInfo, Slot};
@@ -13,11 +14,13 @@ use burn_peft_kernels::{
 
 use crate::checkpointing::{self, LossOf};
 use crate::config::ModelConfig;
+use crate::encoder::MaskedHead;
 use crate::loss::cross_entropy_sum_of;
 use crate::parts::scaled;
 use crate::weights::NamedTensor;
 use crate::{CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, Result};
 
+pub use block::DecoderBlock;
 pub use pass::{Pass, Places, Positions};
 
 /// A decoder with a language-model head, as described by its family. An encoder is one whose tokens
@@ -29,7 +32,7 @@ pub trait Decoder: BaseModel + Sync {
     /// The family's `config.json`.
     type Config: ModelConfig;
     /// One of the blocks.
-    type Block: Module;
+    type Block: DecoderBlock;
 
     /// A model with random weights, which are made when they are first used.
     fn new(config: &Self::Config, device: &Device) -> Self;
@@ -55,17 +58,11 @@ pub trait Decoder: BaseModel + Sync {
     /// The blocks, in order.
     fn blocks(&self) -> &[Self::Block];
 
-    /// The output of a block, `[batch * seq, d]`, for an input of this shape.
-    fn block(
-        &self,
-        block: &Self::Block,
-        hidden: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2>;
-
-    /// The norm after the last block, `[tokens, d]`.
-    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2>;
+    /// The norm after the last block, `[tokens, d]`. There is none by default, as where each block ends
+    /// with one.
+    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden
+    }
 
     /// The positions of an input's tokens, after `past` positions.
     fn positions(&self, input: &ModelInput, past: usize) -> Positions {
@@ -167,6 +164,12 @@ pub trait Decoder: BaseModel + Sync {
         None
     }
 
+    /// The head that predicts masked tokens, if there is one: the bias of its output is tied or resized
+    /// with the weight.
+    fn masked_head_mut(&mut self) -> Option<&mut MaskedHead> {
+        None
+    }
+
     /// Gives a tied head a weight of its own, equal to the embedding's.
     fn untie(&mut self) {
         if self.head().is_some() || !self.config().head().predicts_tokens() {
@@ -174,7 +177,8 @@ pub trait Decoder: BaseModel + Sync {
         }
         let weight = self.embedding().base_layer.weight.val().detach();
         let weight = Param::from_tensor(weight.transpose()).set_require_grad(false);
-        let mut head = LoraAdapter::new(Linear { weight, bias: None });
+        let bias = self.masked_head_mut().and_then(MaskedHead::take_bias);
+        let mut head = LoraAdapter::new(Linear { weight, bias });
         head.keep_transposed(self.embedding());
         *self.head_mut() = Some(head);
         self.config_mut().set_tie_word_embeddings(false);
@@ -207,6 +211,9 @@ pub trait Decoder: BaseModel + Sync {
                 let resized = resized(column).squeeze_dim(1);
                 *bias = Param::from_tensor(resized).set_require_grad(false);
             }
+        }
+        if let Some(head) = self.masked_head_mut() {
+            head.resize(rows);
         }
         self.config_mut().set_vocab_size(rows);
     }
@@ -261,7 +268,7 @@ pub trait Decoder: BaseModel + Sync {
         let mut hidden = self.start(input, past);
         for (layer, block) in self.blocks().iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
-            hidden = self.block(block, hidden, &pass, cache);
+            hidden = block.forward(hidden, &pass, cache);
         }
         if let Some(cache) = cache {
             cache.advance(seq);

@@ -185,6 +185,14 @@ impl Head {
         })
     }
 
+    /// The same, judging a text by its first token, as encoders do.
+    pub(crate) fn judging_first(self) -> Self {
+        Self {
+            judges_first: true,
+            ..self
+        }
+    }
+
     /// Whether it scores labels instead of tokens.
     pub fn classifies(&self) -> bool {
         Self::scores_labels(self.task)

@@ -64,7 +64,7 @@ pub use cache::KvCache;
 pub use causal_lm::{CausalLm, Checkpointed, ModelInput, position_ids};
 pub use config::ModelConfig;
 pub use config_error::ConfigError;
-pub use decoder::Decoder;
+pub use decoder::{Decoder, DecoderBlock};
 pub use dense::{DenseConfig, DenseForCausalLM};
 pub use error::{ModelError, Result};
 pub use families::bert::{BertConfig, BertForMaskedLM};

@@ -46,6 +46,35 @@ fn gpt2(dropout: f64) -> AutoModel {
 
 pub(crate) type Lora = PeftModel<AutoModel>;
 
+/// A run from the beginning, without validation.
+pub(crate) fn trained<T: TrainTarget>(
+    model: T,
+    data: Examples,
+    arguments: &TrainingArguments,
+) -> Result<TrainOutcome<T>> {
+    train(model, data, None, arguments, TrainOptions::default())
+}
+
+/// Loss and gradients of the first step over all of `data`, in batches of this size.
+pub(crate) fn first_step(
+    model: &Trainee<Lora>,
+    objective: impl Objective<Lora> + 'static,
+    data: Examples,
+    batch_size: usize,
+    order: Order,
+) -> (f64, Vec<f32>) {
+    let batches = data.len().div_ceil(batch_size);
+    let loader = Loader::new(Arc::new(objective), Arc::new(data), batch_size, order).unwrap();
+    let window = loader.iter().take(batches).map(std::result::Result::unwrap);
+    let learner = Learner::new(model.clone(), adamw(&TrainingArguments::default()), 1.0);
+    let Backward {
+        mean_loss: loss,
+        gradients,
+        ..
+    } = backward(&learner, window.collect(), 42, 0);
+    (loss.into_scalar::<f64>(), flat(model, &gradients))
+}
+
 pub(crate) fn lora(dropout: f64) -> Lora {
     let config = LoraConfig::new()
         .with_r(4)
@@ -243,14 +272,7 @@ fn a_seed_gives_the_same_run_bit_for_bit() {
             seed,
             ..arguments(dir.path())
         };
-        let outcome = train(
-            lora(0.1),
-            examples(10),
-            None,
-            &arguments,
-            TrainOptions::default(),
-        )
-        .unwrap();
+        let outcome = trained(lora(0.1), examples(10), &arguments).unwrap();
         let losses = metrics(dir.path())
             .iter()
             .map(|entry| entry["loss"].to_string())
@@ -271,18 +293,7 @@ fn accumulated_gradients_are_those_of_one_big_batch() {
             seed: 42,
             start: Position::default(),
         };
-        let loader = Loader::new(Arc::new(Lm), Arc::new(examples(7)), batch_size, order).unwrap();
-        let window = loader
-            .iter()
-            .take(7_usize.div_ceil(batch_size))
-            .map(std::result::Result::unwrap);
-        let learner = Learner::new(model.clone(), adamw(&TrainingArguments::default()), 1.0);
-        let Backward {
-            mean_loss: loss,
-            gradients,
-            ..
-        } = backward(&learner, window.collect(), 42, 0);
-        (loss.into_scalar::<f64>(), flat(&model, &gradients))
+        first_step(&model, Lm, examples(7), batch_size, order)
     };
     let (big_loss, big) = gradients(7);
     assert!(big.iter().any(|value| value.abs() > 1e-3));
@@ -321,13 +332,7 @@ fn a_loss_that_is_no_number_stops_with_step_and_rows() {
         save_steps: 1,
         ..arguments(dir.path())
     };
-    let error = train(
-        lora(0.0),
-        examples(4),
-        None,
-        &arguments,
-        TrainOptions::default(),
-    );
+    let error = trained(lora(0.0), examples(4), &arguments);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("at step 2, with rows "), "{error}");
     assert!(
@@ -344,13 +349,7 @@ fn tensors_that_do_not_learn_stop_the_first_step() {
     let dir = tempfile::tempdir().unwrap();
     let mut model = lora(0.0);
     model.disable_adapter_layers();
-    let error = train(
-        model,
-        examples(4),
-        None,
-        &arguments(dir.path()),
-        TrainOptions::default(),
-    );
+    let error = trained(model, examples(4), &arguments(dir.path()));
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("h.0.attn.c_attn.lora_B.default.weight (no gradient)"),
@@ -399,14 +398,7 @@ fn all_weights_can_be_trained_and_are_saved() {
     let data = examples(8);
     let model = LanguageModel::from(gpt2(0.0));
     let before = evaluate(&model, &data, 8, |_, _| ()).unwrap();
-    let outcome = train(
-        model,
-        data.clone(),
-        None,
-        &arguments,
-        TrainOptions::default(),
-    )
-    .unwrap();
+    let outcome = trained(model, data.clone(), &arguments).unwrap();
     assert!(
         evaluate(&outcome.model, &data, 8, |_, _| ())
             .unwrap()
@@ -431,13 +423,7 @@ fn evaluations_need_something_to_evaluate_on() {
         eval_strategy: IntervalStrategy::Steps,
         ..arguments(dir.path())
     };
-    let error = train(
-        lora(0.0),
-        examples(4),
-        None,
-        &arguments,
-        TrainOptions::default(),
-    );
+    let error = trained(lora(0.0), examples(4), &arguments);
     assert!(
         error
             .unwrap_err()

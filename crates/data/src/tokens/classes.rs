@@ -3,7 +3,7 @@
 use crate::batches::batch::Batch;
 use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Content, Rows};
-use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::example::IGNORE_INDEX;
 use crate::tokens::task::{Encoder, Labelled, Task};
 use serde_json::Value;
 
@@ -248,15 +248,7 @@ impl Task for Classes {
     }
 
     fn supervised(&self, labels: &[i64]) -> usize {
-        usize::from(labels.first().is_some_and(|&label| label != IGNORE_INDEX))
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        vec![false; labels.len()]
-    }
-
-    fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
-        None
+        usize::from(has_first(labels))
     }
 
     fn cache_key(&self) -> Option<String> {
@@ -266,6 +258,11 @@ impl Task for Classes {
 
 pub(super) fn wide(ids: Vec<u32>) -> Vec<i64> {
     ids.into_iter().map(i64::from).collect()
+}
+
+/// Whether the first token has a label.
+pub(super) fn has_first(labels: &[i64]) -> bool {
+    labels.first().is_some_and(|&label| label != IGNORE_INDEX)
 }
 
 /// Tokens, the first of which have these labels.

@@ -214,6 +214,7 @@ impl RowEncoder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::LIMITS;
     use crate::tokenizer::bpe::tiny;
     use crate::tokens::example::IGNORE_INDEX;
     use crate::tokens::lm::Lm;
@@ -231,13 +232,7 @@ mod tests {
             task: &Lm,
             shape: &shape,
             tokenizer: Some(&tokenizer),
-            limits: Limits {
-                max_positions: 16,
-                positions_key: "n_positions",
-                has_last_position: true,
-                adapter_positions: 0,
-                vocab_size: 270,
-            },
+            limits: LIMITS,
             max_length: None,
             train_on: TrainOn::Answers,
             kwargs: &Map::new(),

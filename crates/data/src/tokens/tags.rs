@@ -4,7 +4,7 @@ use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Content, Rows};
 use crate::tokenizer::Tokens;
 use crate::tokens::classes::{Classes, LabelKind};
-use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::example::IGNORE_INDEX;
 use crate::tokens::task::{Encoder, Labelled, Task};
 use serde_json::Value;
 
@@ -119,10 +119,6 @@ impl Task for Tags {
 
     fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
         labels.iter().map(|&label| label != IGNORE_INDEX).collect()
-    }
-
-    fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
-        None
     }
 
     fn cache_key(&self) -> Option<String> {

@@ -56,11 +56,17 @@ pub trait Task: Debug + Send + Sync {
     /// How many of an example's labels count. An example with none is left out.
     fn supervised(&self, labels: &[i64]) -> usize;
 
-    /// Which tokens of an example are shown as learnt, `[seq]`.
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool>;
+    /// Which tokens of an example are shown as learnt, `[seq]`: by default none, as where a label
+    /// belongs to the whole text.
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        vec![false; labels.len()]
+    }
 
-    /// An invalid label, if there is one.
-    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64>;
+    /// An invalid label, if there is one. By default none is; a task whose labels are tokens asks
+    /// [`Lm`](crate::Lm).
+    fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
+        None
+    }
 
     /// The number of examples of a row; they are always in the same batch, one after the other.
     fn examples_per_row(&self) -> usize {
@@ -283,9 +289,7 @@ fn join(tokenizer: &Tokenizer, prompt: &str, completion: &str) -> Result<(Vec<u3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DataConfig;
-    use crate::dataset::DataSet;
-    use crate::tokenizer::bpe::tiny;
+    use crate::testing::{file_of, load};
 
     /// A prompt and its completion as two texts that belong together.
     #[derive(Debug)]
@@ -304,14 +308,6 @@ mod tests {
             labels.len().saturating_sub(1)
         }
 
-        fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-            vec![true; labels.len()]
-        }
-
-        fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
-            None
-        }
-
         fn examples_per_row(&self) -> usize {
             2
         }
@@ -323,25 +319,11 @@ mod tests {
 
     #[test]
     fn the_examples_of_a_row_stay_together() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.jsonl");
         let row = |prompt, completion| {
             format!("{{\"prompt\": \"{prompt}\", \"completion\": \"{completion}\"}}\n")
         };
         let rows = [row("x", "yy"), row("xx", ""), row("xxx", "y")].concat();
-        std::fs::write(&path, rows).unwrap();
-        let mut config = DataConfig::new(path.to_str().unwrap());
-        config.cache_dir = Some(dir.path().join("cache"));
-        let limits = Limits {
-            max_positions: 16,
-            positions_key: "n_positions",
-            has_last_position: true,
-            adapter_positions: 0,
-            vocab_size: 270,
-        };
-        let load = |config: &DataConfig, task: &dyn Task| {
-            DataSet::load_with(config, Some(&tiny()), limits, 42, &|_| Ok(None), task)
-        };
+        let (_dir, mut config) = file_of(&rows);
         let data = load(&config, &Pairs).unwrap().train;
         // Nothing of the second row remains, since its completion is empty.
         assert_eq!((data.sequences(), data.len(), data.skipped), (2, 4, 1));

@@ -2,13 +2,13 @@
 
 use crate::error::{DataError, Result};
 use crate::format::{Content, Rows};
-use crate::tokens::classes::{labelled, wide};
-use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::classes::{has_first, labelled, wide};
+use crate::tokens::example::Limits;
 use crate::tokens::task::{Encoder, Labelled, Task};
 
 /// The task of an embedding model. A row becomes one example for each of its texts. The label of an
 /// example's first token is the similarity of the row's texts ([`score`](Self::score)), or 0; the
-/// others are [`IGNORE_INDEX`].
+/// others are [`IGNORE_INDEX`](crate::IGNORE_INDEX).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Texts {
     /// The columns to read, in this order; none if a row is one text.
@@ -93,15 +93,7 @@ impl Task for Texts {
     }
 
     fn supervised(&self, labels: &[i64]) -> usize {
-        usize::from(labels.first().is_some_and(|&label| label != IGNORE_INDEX))
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        vec![false; labels.len()]
-    }
-
-    fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
-        None
+        usize::from(has_first(labels))
     }
 
     fn examples_per_row(&self) -> usize {
@@ -134,25 +126,13 @@ fn scored(input_ids: Vec<i64>, score: f32) -> Labelled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DataConfig;
     use crate::dataset::DataSet;
+    use crate::testing::{self, file_of};
     use crate::tokenizer::bpe::tiny;
 
-    const LIMITS: Limits = Limits {
-        max_positions: 16,
-        positions_key: "n_positions",
-        has_last_position: true,
-        adapter_positions: 0,
-        vocab_size: 270,
-    };
-
     fn load(rows: &str, task: &Texts) -> Result<DataSet> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.jsonl");
-        std::fs::write(&path, rows).unwrap();
-        let mut config = DataConfig::new(path.to_str().unwrap());
-        config.cache_dir = Some(dir.path().join("cache"));
-        DataSet::load_with(&config, Some(&tiny()), LIMITS, 42, &|_| Ok(None), task)
+        let (_dir, config) = file_of(rows);
+        testing::load(&config, task)
     }
 
     fn columns(names: &[&str]) -> Texts {

@@ -1,6 +1,6 @@
 //! Activation functions, alone and as a gate.
 
-use super::buffer::{filled, for_rows, vectorised};
+use super::buffer::{filled_rows, vectorised};
 use super::exp::exp_one as exp;
 
 /// A function of single values between the layers of a feed-forward network.
@@ -254,10 +254,8 @@ vectorised! {
 
 /// The function of each value.
 pub fn activate(kind: ActivationKind, x: &[f32]) -> Vec<f32> {
-    filled(x.len(), |out| {
-        for_rows(out, 1, |first, out| {
-            activate_into(kind, &x[first..][..out.len()], out);
-        });
+    filled_rows(x.len(), 1, |places, out| {
+        activate_into(kind, &x[places], out);
     })
 }
 
@@ -266,10 +264,7 @@ pub fn activate(kind: ActivationKind, x: &[f32]) -> Vec<f32> {
 /// # Panics
 /// If `grad` is shorter than `x`.
 pub fn activate_backward(kind: ActivationKind, x: &[f32], grad: &[f32]) -> Vec<f32> {
-    filled(x.len(), |out| {
-        for_rows(out, 1, |first, out| {
-            let piece = first..first + out.len();
-            slopes_into(kind, &x[piece.clone()], &grad[piece], out);
-        });
+    filled_rows(x.len(), 1, |places, out| {
+        slopes_into(kind, &x[places.clone()], &grad[places], out);
     })
 }

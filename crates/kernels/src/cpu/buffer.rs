@@ -34,6 +34,21 @@ pub fn for_rows(out: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) 
         .for_each(|(piece, out)| body(piece * rows, out));
 }
 
+/// `length` values in rows of `width`. `fill` writes pieces of whole rows, in parallel, and gets their
+/// places.
+pub fn filled_rows(
+    length: usize,
+    width: usize,
+    fill: impl Fn(Range<usize>, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    filled(length, |out| {
+        for_rows(out, width, |first, out| {
+            let first = first * width;
+            fill(first..first + out.len(), out);
+        });
+    })
+}
+
 /// As [`for_rows`], with pieces of two outputs of the same size.
 ///
 /// # Panics

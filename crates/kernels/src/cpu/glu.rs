@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::activation::{ActivationKind, gated_into, gated_slopes_into};
-use super::buffer::{filled, for_row_pairs, for_rows};
+use super::buffer::{filled, filled_rows, for_row_pairs, for_rows};
 use super::narrow::widen;
 
 /// Values in 32 bits, or in 16 as the bits of bf16.
@@ -40,13 +40,10 @@ impl Values<'_> {
 /// # Panics
 /// If `up` is shorter than `gate`.
 pub fn glu(kind: ActivationKind, gate: Values<'_>, up: Values<'_>) -> Vec<f32> {
-    filled(gate.len(), |out| {
-        for_rows(out, 1, |first, out| {
-            let piece = first..first + out.len();
-            let [mut of_gate, mut of_up] = [Vec::new(), Vec::new()];
-            let gate = gate.piece(piece.clone(), &mut of_gate);
-            gated_into(kind, gate, up.piece(piece, &mut of_up), out);
-        });
+    filled_rows(gate.len(), 1, |piece, out| {
+        let [mut of_gate, mut of_up] = [Vec::new(), Vec::new()];
+        let gate = gate.piece(piece.clone(), &mut of_gate);
+        gated_into(kind, gate, up.piece(piece, &mut of_up), out);
     })
 }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::buffer::{filled, for_rows, vectorised};
+use super::buffer::{filled_rows, vectorised};
 
 /// The number of values that a thread rounds at a time.
 const PIECE: usize = 1 << 15;
@@ -38,11 +38,7 @@ pub fn narrowed(values: &[f32]) -> Vec<u16> {
 
 /// The values of these bits of bf16.
 pub fn widened(bits: &[u16]) -> Vec<f32> {
-    filled(bits.len(), |out| {
-        for_rows(out, 1, |first, out| {
-            widen(&bits[first..first + out.len()], out);
-        });
-    })
+    filled_rows(bits.len(), 1, |places, out| widen(&bits[places], out))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The layer norm of rows.
 
-use super::buffer::{filled, for_rows, vectorised};
+use super::buffer::{filled_rows, vectorised};
 
 const LANES: usize = 16;
 
@@ -90,22 +90,16 @@ vectorised! {
 /// `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over rows of `gamma.len()` values; `x`
 /// holds whole rows, and `beta` is as long as `gamma`.
 pub fn layer_norm(x: &[f32], gamma: &[f32], beta: Option<&[f32]>, epsilon: f32) -> Vec<f32> {
-    filled(x.len(), |out| {
-        for_rows(out, gamma.len(), |first, out| {
-            let x = &x[first * gamma.len()..][..out.len()];
-            normalise(x, gamma, beta, epsilon, out);
-        });
+    filled_rows(x.len(), gamma.len(), |rows, out| {
+        normalise(&x[rows], gamma, beta, epsilon, out);
     })
 }
 
 /// The gradient of `x`, given that of the output: with `n = (x - mean) / deviation` and
 /// `g = grad · gamma`, it is `(g - mean(g) - n · mean(g n)) / deviation`.
 pub fn layer_norm_backward(x: &[f32], gamma: &[f32], grad: &[f32], epsilon: f32) -> Vec<f32> {
-    filled(x.len(), |out| {
-        for_rows(out, gamma.len(), |first, out| {
-            let rows = first * gamma.len()..first * gamma.len() + out.len();
-            slopes(&x[rows.clone()], gamma, &grad[rows], epsilon, out);
-        });
+    filled_rows(x.len(), gamma.len(), |rows, out| {
+        slopes(&x[rows.clone()], gamma, &grad[rows], epsilon, out);
     })
 }
 

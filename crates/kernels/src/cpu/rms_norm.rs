@@ -1,6 +1,6 @@
 //! The root-mean-square norm of rows.
 
-use super::buffer::{filled, for_rows, vectorised};
+use super::buffer::{filled_rows, vectorised};
 use super::norm::sum;
 
 /// The reciprocal root of a row's mean square.
@@ -53,22 +53,16 @@ vectorised! {
 
 /// `x / sqrt(mean(x²) + epsilon) · factor` over rows of `factor.len()` values; `x` holds whole rows.
 pub fn rms_norm(x: &[f32], factor: &[f32], epsilon: f32) -> Vec<f32> {
-    filled(x.len(), |out| {
-        for_rows(out, factor.len(), |first, out| {
-            let x = &x[first * factor.len()..][..out.len()];
-            normalise(x, factor, epsilon, out);
-        });
+    filled_rows(x.len(), factor.len(), |rows, out| {
+        normalise(&x[rows], factor, epsilon, out);
     })
 }
 
 /// The gradient of `x`, given that of the output: with `r = 1 / sqrt(mean(x²) + epsilon)` and
 /// `g = grad · factor`, it is `r (g - x r² mean(g x))`.
 pub fn rms_norm_backward(x: &[f32], factor: &[f32], grad: &[f32], epsilon: f32) -> Vec<f32> {
-    filled(x.len(), |out| {
-        for_rows(out, factor.len(), |first, out| {
-            let rows = first * factor.len()..first * factor.len() + out.len();
-            slopes(&x[rows.clone()], factor, &grad[rows], epsilon, out);
-        });
+    filled_rows(x.len(), factor.len(), |rows, out| {
+        slopes(&x[rows.clone()], factor, &grad[rows], epsilon, out);
     })
 }
 

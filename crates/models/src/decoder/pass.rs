@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_peft::LoraAdapter;
 
 use crate::ModelInput;
-use crate::parts::{AttentionMask, RopeTable};
+use crate::parts::{AttentionMask, Rope, RopeTable};
 
 /// What all blocks need to know about a pass through the model.
 #[derive(Clone, Debug)]
@@ -94,6 +94,16 @@ impl Places {
             Some(ids) => Tensor::cat(vec![range(self.first, self.extra), ids.clone()], 1),
         };
         positions.reshape([-1]).float()
+    }
+
+    /// How each of the rotary embeddings turns every token, and the tokens' positions
+    /// ([`of_tokens`](Self::of_tokens)).
+    pub fn rotations(&self, ropes: &[Rope]) -> (Vec<RopeTable>, Tensor<1>) {
+        let needs_length = ropes.iter().any(Rope::depends_on_length);
+        let length = if needs_length { self.length() } else { 0 };
+        let positions = self.of_tokens();
+        let tables = ropes.iter().map(|rope| rope.table(&positions, length));
+        (tables.collect(), positions)
     }
 }
 

@@ -10,7 +10,7 @@ use super::layout::BlockPart;
 use super::walk::{Shown, named_parts};
 use super::{Attention, Layer, Mlp, Switches};
 use crate::KvCache;
-use crate::decoder::Pass;
+use crate::decoder::{DecoderBlock, Pass};
 use crate::parts::{Norm, scaled};
 
 /// Attention and feed-forward network with residual connections, with norms before, after or both;
@@ -52,9 +52,10 @@ impl Block {
             switches: Arc::clone(switches),
         }
     }
+}
 
-    /// Maps `[batch * seq, d]` to the same shape.
-    pub(super) fn forward(
+impl DecoderBlock for Block {
+    fn forward(
         &self,
         input: Tensor<2>,
         pass: &Pass,
@@ -72,7 +73,9 @@ impl Block {
         let feed = |residual| self.mlp.forward(fed, residual);
         self.onto(hidden, &self.after_mlp, feed)
     }
+}
 
+impl Block {
     /// The output of a part, normed and scaled, added to the residual. If nothing comes between,
     /// this is one operation with the part's last product.
     fn onto(

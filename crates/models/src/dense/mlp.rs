@@ -5,15 +5,13 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{BaseLayer, LoraAdapter, Part};
-use burn_peft_kernels::{
-    FeedForward, Projection, dropout_probability, feed_forward, glu, packed_glu,
-};
+use burn_peft::{LoraAdapter, Part};
+use burn_peft_kernels::{FeedForward, dropout_probability, feed_forward, glu, packed_glu};
 
 use super::Switches;
 use super::layout::MlpPart;
 use super::walk::{Shown, linear, named_parts};
-use crate::parts::{Activation, Xielu, project_onto};
+use crate::parts::{Activation, Xielu, project_onto, unadapted};
 
 /// A feed-forward network, with or without a gate.
 #[derive(Module, Debug)]
@@ -79,25 +77,18 @@ impl Mlp {
         if drops || self.learnt.is_some() {
             return None;
         }
-        let layer = |slot: &LoraAdapter<Linear>| {
-            let layer = slot.unadapted()?;
-            Some(Projection {
-                weight: layer.stored_weight(),
-                bias: layer.bias(),
-            })
-        };
         let (gate, up) = match (&self.gate, &self.up) {
-            (Some(gate), Some(up)) => (Some(layer(gate)?), layer(up)?),
-            (None, Some(up)) => (None, layer(up)?),
+            (Some(gate), Some(up)) => (Some(unadapted(gate)?), unadapted(up)?),
+            (None, Some(up)) => (None, unadapted(up)?),
             (_, None) => {
-                let [gate, up] = layer(self.gate_up.as_ref()?)?.halves()?;
+                let [gate, up] = unadapted(self.gate_up.as_ref()?)?.halves()?;
                 (Some(gate), up)
             }
         };
         Some(FeedForward {
             gate,
             up,
-            down: layer(&self.down)?,
+            down: unadapted(&self.down)?,
             activation: self.switches.activation.kind(),
         })
     }

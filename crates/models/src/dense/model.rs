@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use burn::module::{Initializer, Module};
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::config::TaskType;
 use burn_peft::{Adaptable, BaseLayer, LoraAdapter, ModelInfo, Path, Slot, Tree};
-use burn_peft_kernels::{dropout, dropout_probability};
+use burn_peft_kernels::apply_dropout;
 
 use super::layout::ModelPart;
 use super::walk::{Shown, linear, named_parts};
@@ -15,9 +15,9 @@ use super::{Block, DenseConfig, Switches};
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Pass, Places};
 use crate::heads::head_dropout;
-use crate::parts::{Norm, Scaling, Xielu, scaled};
+use crate::parts::{Norm, Scaling, Xielu, random_embedding, scaled};
 use crate::weights::NamedTensor;
-use crate::{KvCache, ModelInput, Result};
+use crate::{ModelInput, Result};
 
 /// A decoder of any of the families that differ by switches, with its language-model head
 /// (transformers' `LlamaForCausalLM` and similar classes), with a classifier's in its place
@@ -168,13 +168,9 @@ impl Decoder for DenseForCausalLM {
 
     fn new(config: &DenseConfig, device: &Device) -> Self {
         let switches = config.shared_switches();
-        let initializer = Initializer::Normal {
-            mean: 0.0,
-            std: switches.initializer_range,
-        };
         let d = switches.hidden_size;
-        let embedding = EmbeddingConfig::new(switches.vocab_size, d);
-        let embedding = embedding.with_initializer(initializer).init(device);
+        let rows = [switches.vocab_size, d];
+        let embedding = random_embedding(rows, switches.initializer_range, device);
         let blocks = switches.layers.iter();
         let blocks = blocks.map(|&layer| Block::new(&switches, layer, device));
         let task = config.head();
@@ -192,7 +188,7 @@ impl Decoder for DenseForCausalLM {
             embedding_path: config.path_of(&switches.layout.embedding()),
             config: config.clone(),
             base: DenseModel {
-                embedding: LoraAdapter::new(embedding),
+                embedding,
                 dropout: DropoutConfig::new(switches.embedding_dropout).init(),
                 blocks: blocks.collect(),
                 norm: switches.new_norm(d, device),
@@ -234,16 +230,6 @@ impl Decoder for DenseForCausalLM {
         &self.base.blocks
     }
 
-    fn block(
-        &self,
-        block: &Block,
-        hidden: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
-        block.forward(hidden, pass, cache)
-    }
-
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.base.norm.forward(hidden)
     }
@@ -257,19 +243,14 @@ impl Decoder for DenseForCausalLM {
 
     fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {
         let embedded = scaled(embedded, self.switches().input_scale);
-        let probability = dropout_probability(&self.base.dropout, &embedded);
-        dropout(embedded, probability)
+        apply_dropout(&self.base.dropout, embedded)
     }
 
     fn pass(&self, input: &ModelInput, past: usize, cached: bool) -> Pass {
-        let places = Places::of(input, past);
         let switches = self.switches();
-        let needs_length = switches.ropes.iter().any(|rope| rope.depends_on_length());
-        let length = if needs_length { places.length() } else { 0 };
-        let positions = places.of_tokens();
-        let ropes = switches.ropes.iter();
+        let (ropes, positions) = Places::of(input, past).rotations(&switches.ropes);
         Pass {
-            ropes: ropes.map(|rope| rope.table(&positions, length)).collect(),
+            ropes,
             query_growth: switches.query_growth.map(|growth| growth.of(positions)),
             ..Pass::new(input, past, cached)
         }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::{Map, Value};
 
 use super::{Keys, Layout, ROPE_KEYS, RopeKeys, layout, rope};
-use crate::config::{MAX_LAYERS, MAX_SIZE, TokenIds};
+use crate::config::{MAX_LAYERS, MAX_SIZE, TokenIds, check_heads, check_sizes};
 use crate::parts::{Activation, Norm, Rope};
 
 type Result<T> = std::result::Result<T, String>;
@@ -159,20 +159,15 @@ impl Switches {
         }
         let head_dim = match keys.size_if("head_dim")? {
             Some(head_dim) => head_dim,
-            None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
             None => {
-                return Err(format!(
-                    "hidden_size = {hidden_size} is not a multiple of num_attention_heads = {heads}"
-                ));
+                let width = ("hidden_size", hidden_size);
+                check_heads(width, ("num_attention_heads", heads))?;
+                hidden_size / heads
             }
         };
-        crate::config::check_sizes(&[(
-            "num_attention_heads · head_dim",
-            heads * head_dim,
-            MAX_SIZE,
-        )])?;
+        check_sizes(&[("num_attention_heads · head_dim", heads * head_dim, MAX_SIZE)])?;
         let count = keys.size("num_hidden_layers")?;
-        crate::config::check_sizes(&[("num_hidden_layers", count, MAX_LAYERS)])?;
+        check_sizes(&[("num_hidden_layers", count, MAX_LAYERS)])?;
         let vocab_size = keys.size("vocab_size")?;
         let padding = keys.parse_if::<i64>("pad_token_id")?;
         let padding = padding.and_then(|id| usize::try_from(id).ok());

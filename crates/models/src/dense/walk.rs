@@ -1,12 +1,11 @@
 //! The walk over parts whose names are data.
 
-use burn::module::Initializer;
-use burn::nn::{Dropout, Embedding, Linear, LinearConfig};
+use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::Device;
 use burn_peft::{Adaptable, BaseLayer, LoraAdapter, Tree};
 
 use super::{Attention, Block, Mlp, Rotary, Switches};
-use crate::parts::{Norm, Xielu};
+use crate::parts::{Norm, Xielu, random_linear};
 
 /// Implements [`Adaptable`] for a struct whose field names come from the layout. Arguments: the
 /// struct, the suffix of its class, the enum of its parts, the layout's list of names, what acts
@@ -131,15 +130,10 @@ impl Shown for LoraAdapter<Embedding> {
 
 /// A linear layer with random weights, which are made when they are first used.
 pub(super) fn linear(
-    [d_in, d_out]: [usize; 2],
+    dims: [usize; 2],
     bias: bool,
     switches: &Switches,
     device: &Device,
 ) -> LoraAdapter<Linear> {
-    let initializer = Initializer::Normal {
-        mean: 0.0,
-        std: switches.initializer_range,
-    };
-    let layer = LinearConfig::new(d_in, d_out).with_bias(bias);
-    LoraAdapter::new(layer.with_initializer(initializer).init(device))
+    random_linear(dims, bias, switches.initializer_range, device)
 }

@@ -107,17 +107,9 @@ impl MaskedHead {
         }
     }
 
-    /// Makes an output with a weight of its own, equal to the embedding's; it takes over the bias.
-    pub fn untied(&mut self, embedding: &LoraAdapter<Embedding>) -> LoraAdapter<Linear> {
-        let frozen = |weight| Param::from_tensor(weight).set_require_grad(false);
-        let weight = embedding.base_layer.weight.val().detach().transpose();
-        let bias = self.bias.take().map(|bias| bias.base_layer.bias);
-        let mut output = LoraAdapter::new(Linear {
-            weight: frozen(weight),
-            bias,
-        });
-        output.keep_transposed(embedding);
-        output
+    /// Takes away the bias of a tied output, for one with a weight of its own.
+    pub fn take_bias(&mut self) -> Option<Param<Tensor<1>>> {
+        self.bias.take().map(|bias| bias.base_layer.bias)
     }
 
     /// Resizes the bias; new values are zero.

@@ -10,5 +10,5 @@ mod shown;
 
 pub use classifier::{Classifier, ClassifierNames};
 pub use masked::{MaskedHead, MaskedNames, OutputBias};
-pub(crate) use names::{EncoderNames, check_unsupported};
+pub(crate) use names::{EncoderNames, check_unsupported, padding_row};
 pub(crate) use shown::{SavedTogether, renamed, with_last, with_padding_row};

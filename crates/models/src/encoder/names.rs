@@ -73,6 +73,11 @@ impl EncoderNames {
     }
 }
 
+/// The row of an embedding that is zero: that of the padding token.
+pub(crate) fn padding_row(pad_token_id: Option<i64>) -> Option<usize> {
+    usize::try_from(pad_token_id?).ok()
+}
+
 /// Rejects settings that turn an encoder into another kind of model.
 pub(crate) fn check_unsupported(keys: &Map<String, Value>) -> Result<(), String> {
     for key in ["is_decoder", "add_cross_attention"] {

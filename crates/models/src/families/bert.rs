@@ -7,9 +7,9 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_peft::config::TaskType;
 use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Path, Slot, Tree};
 
-use crate::decoder::{Decoder, Pass, Positions};
+use crate::ModelInput;
+use crate::decoder::{Decoder, Positions};
 use crate::encoder::{Classifier, MaskedHead, SavedTogether, renamed, with_last, with_padding_row};
-use crate::{KvCache, ModelInput};
 
 mod config;
 mod model;
@@ -115,9 +115,6 @@ impl Adaptable for BertForMaskedLM {
 
     fn resize_vocabulary(&mut self, rows: usize) -> bool {
         self.resize(rows);
-        if let Some(head) = &mut self.masked {
-            head.resize(rows);
-        }
         true
     }
 
@@ -237,21 +234,6 @@ impl Decoder for BertForMaskedLM {
         &self.bert.encoder.layer
     }
 
-    fn block(
-        &self,
-        block: &BertLayer,
-        hidden: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
-        block.forward(hidden, pass, cache)
-    }
-
-    /// The last norm belongs to the last block.
-    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden
-    }
-
     fn positions(&self, input: &ModelInput, past: usize) -> Positions {
         match self.config.padding_position() {
             Some(padding) => Positions::without_padding(input, past, padding),
@@ -290,14 +272,8 @@ impl Decoder for BertForMaskedLM {
         }
     }
 
-    fn untie(&mut self) {
-        if let Some(head) = &mut self.masked
-            && self.decoder.is_none()
-        {
-            let untied = head.untied(&self.bert.embeddings.word_embeddings);
-            self.decoder = Some(untied);
-            self.config.tie_word_embeddings = false;
-        }
+    fn masked_head_mut(&mut self) -> Option<&mut MaskedHead> {
+        self.masked.as_mut()
     }
 
     fn empty_row(config: &BertConfig, name: &str) -> Option<usize> {

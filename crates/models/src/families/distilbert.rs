@@ -3,15 +3,13 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, BaseLayer, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree};
-use burn_peft_kernels::{
-    AttentionOptions, FeedForward, Projection, apply_dropout, dropout_probability, feed_forward,
-};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree};
+use burn_peft_kernels::{AttentionOptions, apply_dropout};
 
 use crate::KvCache;
-use crate::decoder::{Decoder, Pass, Positions};
-use crate::encoder::{Classifier, MaskedHead, with_padding_row};
-use crate::parts::{Activation, attend, project_onto};
+use crate::decoder::{Decoder, DecoderBlock, Pass, Positions};
+use crate::encoder::{Classifier, MaskedHead, padding_row, with_padding_row};
+use crate::parts::{Activation, attend, two_layers};
 
 mod config;
 
@@ -204,9 +202,6 @@ impl Adaptable for DistilBertForMaskedLM {
 
     fn resize_vocabulary(&mut self, rows: usize) -> bool {
         self.resize(rows);
-        if let Some(head) = &mut self.masked {
-            head.resize(rows);
-        }
         true
     }
 
@@ -283,21 +278,6 @@ impl Decoder for DistilBertForMaskedLM {
         &self.distilbert.transformer.layer
     }
 
-    fn block(
-        &self,
-        block: &TransformerBlock,
-        hidden: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
-        block.forward(hidden, pass, cache)
-    }
-
-    /// The last norm belongs to the last block.
-    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden
-    }
-
     fn add_positions(&self, embedded: Tensor<2>, positions: Positions) -> Tensor<2> {
         positions.add(embedded, &self.distilbert.embeddings.position_embeddings, 0)
     }
@@ -319,20 +299,13 @@ impl Decoder for DistilBertForMaskedLM {
         }
     }
 
-    fn untie(&mut self) {
-        if let Some(head) = &mut self.masked
-            && self.vocab_projector.is_none()
-        {
-            let untied = head.untied(&self.distilbert.embeddings.word_embeddings);
-            self.vocab_projector = Some(untied);
-            self.config.tie_word_embeddings = false;
-        }
+    fn masked_head_mut(&mut self) -> Option<&mut MaskedHead> {
+        self.masked.as_mut()
     }
 
     fn empty_row(config: &DistilBertConfig, name: &str) -> Option<usize> {
         let is_padded = name.ends_with("embeddings.word_embeddings.weight");
-        let row = config.pad_token_id.filter(|_| is_padded);
-        row.and_then(|row| usize::try_from(row).ok())
+        padding_row(config.pad_token_id.filter(|_| is_padded))
     }
 }
 
@@ -361,9 +334,10 @@ impl TransformerBlock {
             output_layer_norm: config.norm(device),
         }
     }
+}
 
-    /// Maps `[batch * seq, d]` to the same shape.
-    pub fn forward(
+impl DecoderBlock for TransformerBlock {
+    fn forward(
         &self,
         input: Tensor<2>,
         pass: &Pass,
@@ -401,29 +375,8 @@ impl FFN {
         let residual = Some(input.clone());
         self.around
             .forward_around(input, residual, |input, residual| {
-                if let Some(network) = self.in_one(&input) {
-                    return feed_forward(input, network, residual);
-                }
-                let inner = self
-                    .activation
-                    .forward(self.lin1.forward(input), self.lin2.input_dtype());
-                project_onto(&self.lin2, inner, &self.dropout, residual)
+                let layers = [&self.lin1, &self.lin2];
+                two_layers(layers, self.activation, &self.dropout, input, residual)
             })
-    }
-
-    /// Both layers, if a single operation can compute them.
-    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
-        let (up, down) = (self.lin1.unadapted()?, self.lin2.unadapted()?);
-        let drops = dropout_probability(&self.dropout, input) != 0.0;
-        let layer = |layer: &Linear| Projection {
-            weight: layer.stored_weight(),
-            bias: layer.bias(),
-        };
-        (!drops).then(|| FeedForward {
-            gate: None,
-            up: layer(up),
-            down: layer(down),
-            activation: self.activation.kind(),
-        })
     }
 }

@@ -1,20 +1,16 @@
 //! GPT-2.
 
-use burn::module::{Initializer, Module};
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
 use burn_peft::config::TaskType;
-use burn_peft::{
-    Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree,
-};
-use burn_peft_kernels::{
-    AttentionOptions, FeedForward, Projection, dropout, dropout_probability, feed_forward,
-};
+use burn_peft::{Adaptable, Conv1D, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree};
+use burn_peft_kernels::{AttentionOptions, apply_dropout};
 
 use crate::KvCache;
-use crate::decoder::{Decoder, Pass, Positions};
+use crate::decoder::{Decoder, DecoderBlock, Pass, Positions};
 use crate::heads::head_dropout;
-use crate::parts::{Activation, attend, project_onto};
+use crate::parts::{Activation, attend, project_onto, random_embedding, random_linear, two_layers};
 
 mod config;
 
@@ -195,14 +191,8 @@ impl Decoder for GPT2LMHeadModel {
     type Block = GPT2Block;
 
     fn new(config: &Gpt2Config, device: &Device) -> Self {
-        let initializer = Initializer::Normal {
-            mean: 0.0,
-            std: config.initializer_range,
-        };
-        let embedding = |rows| {
-            let layer = EmbeddingConfig::new(rows, config.n_embd);
-            LoraAdapter::new(layer.with_initializer(initializer.clone()).init(device))
-        };
+        let (d, std) = (config.n_embd, config.initializer_range);
+        let embedding = |rows| random_embedding([rows, d], std, device);
         let task = &config.head;
         let outputs = if task.classifies() {
             task.num_labels()
@@ -210,9 +200,7 @@ impl Decoder for GPT2LMHeadModel {
             config.vocab_size
         };
         let has_head = !task.is_none() && (task.classifies() || !config.tie_word_embeddings);
-        let head = LinearConfig::new(config.n_embd, outputs)
-            .with_bias(task.task == TaskType::TokenCls)
-            .with_initializer(initializer.clone());
+        let has_bias = task.task == TaskType::TokenCls;
         let blocks = (0..config.n_layer).map(|layer| GPT2Block::new(config, layer, device));
         Self {
             transformer: GPT2Model {
@@ -223,7 +211,7 @@ impl Decoder for GPT2LMHeadModel {
                 ln_f: layer_norm(config, device),
             },
             dropout: head_dropout(config.head.task, &config.extra),
-            lm_head: has_head.then(|| LoraAdapter::new(head.init(device))),
+            lm_head: has_head.then(|| random_linear([d, outputs], has_bias, std, device)),
             config: config.clone(),
         }
     }
@@ -260,16 +248,6 @@ impl Decoder for GPT2LMHeadModel {
         &self.transformer.h
     }
 
-    fn block(
-        &self,
-        block: &GPT2Block,
-        hidden: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
-        block.forward(hidden, pass, cache)
-    }
-
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.transformer.ln_f.forward(hidden)
     }
@@ -279,8 +257,7 @@ impl Decoder for GPT2LMHeadModel {
     }
 
     fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {
-        let probability = dropout_probability(&self.transformer.drop, &embedded);
-        dropout(embedded, probability)
+        apply_dropout(&self.transformer.drop, embedded)
     }
 
     /// The projections back onto the residual get smaller initial weights the deeper the model.
@@ -307,9 +284,10 @@ impl GPT2Block {
             mlp: GPT2MLP::new(config, device),
         }
     }
+}
 
-    /// Maps `[batch * seq, d]` to the same shape.
-    pub fn forward(
+impl DecoderBlock for GPT2Block {
+    fn forward(
         &self,
         input: Tensor<2>,
         pass: &Pass,
@@ -379,29 +357,8 @@ impl GPT2MLP {
     fn forward(&self, input: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         self.around
             .forward_around(input, Some(residual), |input, residual| {
-                if let Some(network) = self.in_one(&input) {
-                    return feed_forward(input, network, residual);
-                }
-                let hidden = self
-                    .act
-                    .forward(self.c_fc.forward(input), self.c_proj.input_dtype());
-                project_onto(&self.c_proj, hidden, &self.dropout, residual)
+                let layers = [&self.c_fc, &self.c_proj];
+                two_layers(layers, self.act, &self.dropout, input, residual)
             })
-    }
-
-    /// Both layers, if a single operation can compute them.
-    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
-        let (up, down) = (self.c_fc.unadapted()?, self.c_proj.unadapted()?);
-        let drops = dropout_probability(&self.dropout, input) != 0.0;
-        let layer = |layer: &Conv1D| Projection {
-            weight: layer.stored_weight(),
-            bias: layer.bias(),
-        };
-        (!drops).then(|| FeedForward {
-            gate: None,
-            up: layer(up),
-            down: layer(down),
-            activation: self.act.kind(),
-        })
     }
 }

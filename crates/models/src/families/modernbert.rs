@@ -7,10 +7,10 @@ use burn_peft::config::TaskType;
 use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Path, Slot, Tree};
 use burn_peft_kernels::apply_dropout;
 
+use crate::ModelInput;
 use crate::decoder::{Decoder, Pass, Places};
-use crate::encoder::{MaskedHead, MaskedNames, with_padding_row};
+use crate::encoder::{MaskedHead, MaskedNames, padding_row, with_padding_row};
 use crate::texts::mean_of_texts;
-use crate::{KvCache, ModelInput};
 
 mod config;
 mod model;
@@ -125,9 +125,6 @@ impl Adaptable for ModernBertForMaskedLM {
 
     fn resize_vocabulary(&mut self, rows: usize) -> bool {
         self.resize(rows);
-        if let Some(head) = &mut self.head {
-            head.resize(rows);
-        }
         true
     }
 
@@ -205,32 +202,15 @@ impl Decoder for ModernBertForMaskedLM {
     }
 
     fn pass(&self, input: &ModelInput, past: usize, _cached: bool) -> Pass {
-        let places = Places::of(input, past);
-        let ropes = &self.config.ropes;
-        let needs_length = ropes.iter().any(|rope| rope.depends_on_length());
-        let length = if needs_length { places.length() } else { 0 };
-        let positions = places.of_tokens();
+        let (ropes, _) = Places::of(input, past).rotations(&self.config.ropes);
         Pass {
-            ropes: ropes
-                .iter()
-                .map(|rope| rope.table(&positions, length))
-                .collect(),
+            ropes,
             ..Pass::both_ways(input, past)
         }
     }
 
     fn blocks(&self) -> &[ModernBertEncoderLayer] {
         &self.model.layers
-    }
-
-    fn block(
-        &self,
-        block: &ModernBertEncoderLayer,
-        hidden: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
-        block.forward(hidden, pass, cache)
     }
 
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
@@ -259,14 +239,8 @@ impl Decoder for ModernBertForMaskedLM {
         }
     }
 
-    fn untie(&mut self) {
-        if let Some(head) = &mut self.head
-            && self.config.head.predicts_tokens()
-            && self.decoder.is_none()
-        {
-            self.decoder = Some(head.untied(&self.model.embeddings.tok_embeddings));
-            self.config.tie_word_embeddings = false;
-        }
+    fn masked_head_mut(&mut self) -> Option<&mut MaskedHead> {
+        self.head.as_mut()
     }
 
     /// transformers' `_init_weights`, without the truncation.
@@ -283,7 +257,6 @@ impl Decoder for ModernBertForMaskedLM {
 
     fn empty_row(config: &ModernBertConfig, name: &str) -> Option<usize> {
         let is_padded = name.ends_with("tok_embeddings.weight");
-        let row = config.pad_token_id.filter(|_| is_padded);
-        row.and_then(|row| usize::try_from(row).ok())
+        padding_row(config.pad_token_id.filter(|_| is_padded))
     }
 }

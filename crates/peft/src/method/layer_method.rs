@@ -57,6 +57,12 @@ pub trait LayerMethod: Debug + Send + Sync {
         self.low_rank(tensors).map(|lora| lora.delta_weight())
     }
 
+    /// What remains of [`delta_weight`](Self::delta_weight) in a forward pass: by default all of it. A
+    /// method drops a part of it in training.
+    fn dropped(&self, delta: Tensor<2>, _is_training: bool) -> Tensor<2> {
+        delta
+    }
+
     /// The adapted output `[tokens, d_out]` for the input `[tokens, d_in]`.
     ///
     /// `base` is the layer without this adapter: the method may change its input, scale its
@@ -80,6 +86,7 @@ pub trait LayerMethod: Debug + Send + Sync {
         let Some(delta) = self.delta_weight(tensors, &base.frozen) else {
             panic!("{self:?} has neither LayerMethod::forward nor low_rank nor delta_weight");
         };
+        let delta = self.dropped(delta, input.is_autodiff());
         base.forward(input.clone()) + input.matmul(delta)
     }
 
@@ -113,6 +120,7 @@ pub trait LayerMethod: Debug + Send + Sync {
         let Some(delta) = self.delta_weight(tensors, &base.frozen) else {
             panic!("{self:?} takes convolutions and has neither convolve nor delta_weight");
         };
+        let delta = self.dropped(delta, input.is_autodiff());
         base.forward(input.clone()) + base.forward_with(input, delta, None)
     }
 

@@ -92,11 +92,8 @@ impl Method for FourierFTConfig {
     }
 
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
-        let size = |layer: &LayerInfo| {
-            let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
-            Ok([n, layer.d_in, layer.d_out])
-        };
-        let waves = shared_by(layers, size, |_, size| Ok(self.waves(size)))?;
+        let of_all = (self.n_frequency, &self.n_frequency_pattern);
+        let waves = shared_waves(of_all, layers, |size| self.waves(size))?;
         let method = |waves: Arc<Waves>| -> Arc<dyn LayerMethod> {
             Arc::new(FourierLayer {
                 scaling: self.scaling / (waves.d_in * waves.d_out) as f64,
@@ -133,11 +130,25 @@ pub(super) fn check_frequencies(n: usize, patterns: &IndexMap<String, usize>) ->
     each_within("n_frequency_pattern", patterns, VALUES)
 }
 
-/// The number of values at a layer: from a pattern, or else `n_frequency`.
+/// What `make` makes of the number of values at each layer and its sizes, `[n, d_in, d_out]`: one for
+/// layers that are alike.
 ///
 /// # Errors
-/// If it is below one or above the number of weights.
-pub(super) fn frequencies(
+/// If a number is below one or above the number of weights.
+pub(super) fn shared_waves<T>(
+    (n_frequency, patterns): (usize, &IndexMap<String, usize>),
+    layers: &[&LayerInfo],
+    make: impl Fn([usize; 3]) -> T,
+) -> Result<Vec<Arc<T>>> {
+    let size = |layer: &LayerInfo| {
+        let n = frequencies(n_frequency, patterns, layer)?;
+        Ok([n, layer.d_in, layer.d_out])
+    };
+    shared_by(layers, size, |_, size| Ok(make(size)))
+}
+
+/// The number of values at a layer: from a pattern, or else `n_frequency`.
+fn frequencies(
     n_frequency: usize,
     patterns: &IndexMap<String, usize>,
     layer: &LayerInfo,

@@ -7,9 +7,7 @@ use super::shared::lycoris::{Drops, Ranks, effective, effective_kernel, ranks};
 use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
-use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
-};
+use crate::{Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target};
 use burn::tensor::Tensor;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -288,26 +286,12 @@ impl LayerMethod for LoKrLayer {
         self.drops.resting(specs.collect())
     }
 
-    fn forward(
-        &self,
-        tensors: &Tensors<'_>,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        self.drops.forward(self.change(tensors), input, base)
-    }
-
-    fn convolve(
-        &self,
-        tensors: &Tensors<'_>,
-        input: Tensor<4>,
-        base: &Base<'_, Tensor<4>>,
-    ) -> Tensor<4> {
-        self.drops.convolve(self.change(tensors), input, base)
-    }
-
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         Some(self.change(tensors))
+    }
+
+    fn dropped(&self, delta: Tensor<2>, is_training: bool) -> Tensor<2> {
+        self.drops.apply(delta, is_training)
     }
 
     fn parts(&self) -> Vec<(String, String)> {

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::fourierft::{check_frequencies, frequencies};
-use super::shared::once::{OnDevice, indices, shared_by};
+use super::fourierft::{check_frequencies, shared_waves};
+use super::shared::once::{OnDevice, indices};
 use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
@@ -102,11 +102,8 @@ impl Method for WaveFTConfig {
     }
 
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
-        let size = |layer: &LayerInfo| {
-            let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
-            Ok([n, layer.d_in, layer.d_out])
-        };
-        let waves = shared_by(layers, size, |_, size| Ok(self.waves(size)))?;
+        let of_all = (self.n_frequency, &self.n_frequency_pattern);
+        let waves = shared_waves(of_all, layers, |size| self.waves(size))?;
         let method = |waves| -> Arc<dyn LayerMethod> {
             Arc::new(WaveLayer {
                 waves,

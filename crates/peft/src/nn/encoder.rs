@@ -92,13 +92,11 @@ impl TransformerEncoderLayer {
         } else {
             input.clone()
         };
-        let mut attended = MhaInput::self_attn(seen);
-        if let Some(mask) = mask_pad {
-            attended = attended.mask_pad(mask);
-        }
-        if let Some(mask) = mask_attn {
-            attended = attended.mask_attn(mask);
-        }
+        let attended = MhaInput {
+            mask_pad,
+            mask_attn,
+            ..MhaInput::self_attn(seen)
+        };
         let context = self.mha.forward(attended).context;
         let sum = input + self.dropout.forward(context);
 

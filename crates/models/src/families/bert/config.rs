@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use burn::module::Initializer;
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::activation::tanh;
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
@@ -14,10 +13,11 @@ use serde_json::{Map, Value, json};
 use super::BertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
-    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
+    check_heads, check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of,
+    set_dtype,
 };
-use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported};
-use crate::parts::Activation;
+use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported, padding_row};
+use crate::parts::{Activation, random_embedding, random_linear};
 use crate::{ConfigError, Head};
 
 /// transformers' `BertConfig`, `RobertaConfig` and `XLMRobertaConfig`: the same keys and defaults.
@@ -90,10 +90,7 @@ impl Default for BertConfig {
             eos_token_id: None,
             classifier_dropout: None,
             tie_word_embeddings: true,
-            head: Head {
-                judges_first: true,
-                ..Head::default()
-            },
+            head: Head::default().judging_first(),
             extra: Map::new(),
         }
     }
@@ -229,26 +226,15 @@ impl BertConfig {
     pub(super) fn empty_row(&self, name: &str) -> Option<usize> {
         let is_padded = name.ends_with("embeddings.word_embeddings.weight")
             || (self.is_roberta() && name.ends_with("embeddings.position_embeddings.weight"));
-        let row = self.pad_token_id.filter(|_| is_padded);
-        row.and_then(|row| usize::try_from(row).ok())
+        padding_row(self.pad_token_id.filter(|_| is_padded))
     }
 
-    fn initializer(&self) -> Initializer {
-        Initializer::Normal {
-            mean: 0.0,
-            std: self.initializer_range,
-        }
-    }
-
-    /// A linear layer with random weights, which are made when they are first used.
     pub(super) fn linear(&self, d_in: usize, d_out: usize, device: &Device) -> LoraAdapter<Linear> {
-        let layer = LinearConfig::new(d_in, d_out).with_initializer(self.initializer());
-        LoraAdapter::new(layer.init(device))
+        random_linear([d_in, d_out], true, self.initializer_range, device)
     }
 
     pub(super) fn embedding(&self, rows: usize, device: &Device) -> LoraAdapter<Embedding> {
-        let layer = EmbeddingConfig::new(rows, self.hidden_size);
-        LoraAdapter::new(layer.with_initializer(self.initializer()).init(device))
+        random_embedding([rows, self.hidden_size], self.initializer_range, device)
     }
 
     pub(super) fn norm(&self, device: &Device) -> LoraAdapter<LayerNorm> {
@@ -286,8 +272,7 @@ impl ModelConfig for BertConfig {
                 keys.entry(key).or_insert(json!(id));
             }
         }
-        let mut head = Head::of(&keys)?;
-        head.judges_first = true;
+        let head = Head::of(&keys)?.judging_first();
         let config: Self = from_keys(keys)?;
         Ok(Self { head, ..config })
     }
@@ -364,8 +349,7 @@ impl ModelConfig for BertConfig {
     }
 
     fn set_head(&mut self, head: Head) {
-        self.head = head;
-        self.head.judges_first = true;
+        self.head = head.judging_first();
         if self.head.class().is_some() {
             let class = format!("{}{}", self.class(), self.class_of_head());
             self.head
@@ -419,12 +403,8 @@ impl ModelConfig for BertConfig {
             ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
             ("num_attention_heads", self.num_attention_heads, MAX_SIZE),
         ])?;
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(format!(
-                "hidden_size = {} is not a multiple of num_attention_heads = {}",
-                self.hidden_size, self.num_attention_heads
-            ));
-        }
+        let heads = ("num_attention_heads", self.num_attention_heads);
+        check_heads(("hidden_size", self.hidden_size), heads)?;
         let padding = self.pad_token_id;
         let is_token = |id: i64| usize::try_from(id).is_ok_and(|id| id < self.vocab_size);
         if self.is_roberta() && padding.is_none_or(|id| !is_token(id)) {
@@ -452,13 +432,6 @@ impl ModelConfig for BertConfig {
         ])?;
         check_epsilon("layer_norm_eps", self.layer_norm_eps)?;
         check_initializer_range(self.initializer_range)?;
-        if self.hidden_act == Activation::Xielu {
-            return Err(
-                "hidden_act = \"xielu\" is not supported: it is learnt, and encoders have no \
-                        place for that"
-                    .into(),
-            );
-        }
-        Ok(())
+        check_not_learnt("hidden_act", self.hidden_act, "encoders have")
     }
 }

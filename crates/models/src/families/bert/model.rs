@@ -3,15 +3,13 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, BaseLayer, LayerNorm, LoraAdapter, Tree, no_slots};
-use burn_peft_kernels::{
-    AttentionOptions, FeedForward, Projection, apply_dropout, dropout_probability, feed_forward,
-};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Tree, no_slots};
+use burn_peft_kernels::{AttentionOptions, apply_dropout};
 
 use super::BertConfig;
 use crate::KvCache;
-use crate::decoder::Pass;
-use crate::parts::{Activation, attend, project_onto};
+use crate::decoder::{DecoderBlock, Pass};
+use crate::parts::{Activation, attend, project_onto, two_layers};
 
 /// Embeddings, blocks and pooler (transformers' `BertModel`).
 #[derive(Module, Adaptable, Debug)]
@@ -201,43 +199,25 @@ impl BertLayer {
             },
         }
     }
+}
 
-    /// Maps `[batch * seq, d]` to the same shape.
-    pub fn forward(
+impl DecoderBlock for BertLayer {
+    fn forward(
         &self,
         input: Tensor<2>,
         pass: &Pass,
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<2> {
         let hidden = self.attention.forward(input, pass, cache);
-        let sum = match self.in_one(&hidden) {
-            Some(network) => feed_forward(hidden.clone(), network, Some(hidden)),
-            None => {
-                let inner = self.intermediate.dense.forward(hidden.clone());
-                let BertOutput { dense, dropout, .. } = &self.output;
-                let next = dense.input_dtype();
-                let inner = self.intermediate.intermediate_act_fn.forward(inner, next);
-                project_onto(dense, inner, dropout, Some(hidden))
-            }
-        };
-        self.output.layer_norm.forward(sum)
-    }
-
-    /// Both layers of the feed-forward network, if a single operation can compute them.
-    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
-        let (up, down) = (&self.intermediate.dense, &self.output.dense);
-        let (up, down) = (up.unadapted()?, down.unadapted()?);
-        let drops = dropout_probability(&self.output.dropout, input) != 0.0;
-        let layer = |layer: &Linear| Projection {
-            weight: layer.stored_weight(),
-            bias: layer.bias(),
-        };
-        (!drops).then(|| FeedForward {
-            gate: None,
-            up: layer(up),
-            down: layer(down),
-            activation: self.intermediate.intermediate_act_fn.kind(),
-        })
+        let BertOutput {
+            dense,
+            layer_norm,
+            dropout,
+        } = &self.output;
+        let layers = [&self.intermediate.dense, dense];
+        let activation = self.intermediate.intermediate_act_fn;
+        let residual = Some(hidden.clone());
+        layer_norm.forward(two_layers(layers, activation, dropout, hidden, residual))
     }
 }
 

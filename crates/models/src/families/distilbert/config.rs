@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use burn::module::Initializer;
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
@@ -13,11 +12,11 @@ use serde_json::{Map, Value};
 
 use super::DistilBertForMaskedLM;
 use crate::config::{
-    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts,
-    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
+    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_heads,
+    check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of, set_dtype,
 };
 use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported};
-use crate::parts::Activation;
+use crate::parts::{Activation, random_embedding, random_linear};
 use crate::{ConfigError, Head};
 
 /// transformers' `DistilBertConfig`: the same keys and defaults. Keys that are not used are kept in
@@ -81,10 +80,7 @@ impl Default for DistilBertConfig {
             pad_token_id: Some(0),
             eos_token_id: None,
             tie_word_embeddings: true,
-            head: Head {
-                judges_first: true,
-                ..Head::default()
-            },
+            head: Head::default().judging_first(),
             extra: Map::new(),
         }
     }
@@ -138,22 +134,12 @@ impl DistilBertConfig {
         }
     }
 
-    fn initializer(&self) -> Initializer {
-        Initializer::Normal {
-            mean: 0.0,
-            std: self.initializer_range,
-        }
-    }
-
-    /// A linear layer with random weights, which are made when they are first used.
     pub(super) fn linear(&self, d_in: usize, d_out: usize, device: &Device) -> LoraAdapter<Linear> {
-        let layer = LinearConfig::new(d_in, d_out).with_initializer(self.initializer());
-        LoraAdapter::new(layer.init(device))
+        random_linear([d_in, d_out], true, self.initializer_range, device)
     }
 
     pub(super) fn embedding(&self, rows: usize, device: &Device) -> LoraAdapter<Embedding> {
-        let layer = EmbeddingConfig::new(rows, self.dim);
-        LoraAdapter::new(layer.with_initializer(self.initializer()).init(device))
+        random_embedding([rows, self.dim], self.initializer_range, device)
     }
 
     pub(super) fn norm(&self, device: &Device) -> LoraAdapter<LayerNorm> {
@@ -179,8 +165,7 @@ impl ModelConfig for DistilBertConfig {
     ];
 
     fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError> {
-        let mut head = Head::of(&keys)?;
-        head.judges_first = true;
+        let head = Head::of(&keys)?.judging_first();
         let config: Self = from_keys(keys)?;
         Ok(Self { head, ..config })
     }
@@ -232,8 +217,7 @@ impl ModelConfig for DistilBertConfig {
     }
 
     fn set_head(&mut self, head: Head) {
-        self.head = head;
-        self.head.judges_first = true;
+        self.head = head.judging_first();
         if self.head.class().is_some() {
             let class = format!("DistilBert{}", self.class_of_head());
             self.head
@@ -282,25 +266,13 @@ impl ModelConfig for DistilBertConfig {
             ("n_layers", self.n_layers, MAX_LAYERS),
             ("n_heads", self.n_heads, MAX_SIZE),
         ])?;
-        if !self.dim.is_multiple_of(self.n_heads) {
-            return Err(format!(
-                "dim = {} is not a multiple of n_heads = {}",
-                self.dim, self.n_heads
-            ));
-        }
+        check_heads(("dim", self.dim), ("n_heads", self.n_heads))?;
         check_dropouts(&[
             ("dropout", self.dropout),
             ("attention_dropout", self.attention_dropout),
             ("seq_classif_dropout", self.seq_classif_dropout),
         ])?;
         check_initializer_range(self.initializer_range)?;
-        if self.activation == Activation::Xielu {
-            return Err(
-                "activation = \"xielu\" is not supported: it is learnt, and encoders have no \
-                        place for that"
-                    .into(),
-            );
-        }
-        Ok(())
+        check_not_learnt("activation", self.activation, "encoders have")
     }
 }

@@ -11,7 +11,8 @@ use crate::ConfigError;
 use crate::Head;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
-    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
+    check_heads, check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of,
+    set_dtype,
 };
 use crate::parts::Activation;
 
@@ -223,12 +224,7 @@ impl ModelConfig for Gpt2Config {
             ("n_layer", self.n_layer, MAX_LAYERS),
             ("n_head", self.n_head, MAX_SIZE),
         ])?;
-        if !self.n_embd.is_multiple_of(self.n_head) {
-            return Err(format!(
-                "n_embd = {} is not a multiple of n_head = {}",
-                self.n_embd, self.n_head
-            ));
-        }
+        check_heads(("n_embd", self.n_embd), ("n_head", self.n_head))?;
         check_dropouts(&[
             ("resid_pdrop", self.resid_pdrop),
             ("embd_pdrop", self.embd_pdrop),
@@ -236,10 +232,7 @@ impl ModelConfig for Gpt2Config {
         ])?;
         check_epsilon("layer_norm_epsilon", self.layer_norm_epsilon)?;
         check_initializer_range(self.initializer_range)?;
-        if self.activation_function == Activation::Xielu {
-            let problem = "is not supported: it is learnt, and GPT-2 has no place for that";
-            return Err(format!("activation_function = \"xielu\" {problem}"));
-        }
+        check_not_learnt("activation_function", self.activation_function, "GPT-2 has")?;
         if self.extra.get("add_cross_attention") == Some(&Value::Bool(true)) {
             let problem = "is not supported: only decoders without it";
             return Err(format!("add_cross_attention = true {problem}"));

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use burn::module::Initializer;
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::{LayerNorm, LoraAdapter};
@@ -13,10 +12,11 @@ use serde_json::{Map, Value};
 use super::ModernBertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
-    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
+    check_heads, check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of,
+    set_dtype,
 };
 use crate::dense::{Keys, ROPE_KEYS, RopeKeys, rope};
-use crate::parts::{Activation, Rope, Scaling};
+use crate::parts::{Activation, Rope, Scaling, random_embedding, random_linear};
 use crate::{ConfigError, Head};
 
 /// transformers' `ModernBertConfig`: the same keys and defaults. Keys that are not used are kept in
@@ -154,16 +154,9 @@ impl Default for ModernBertConfig {
             eos_token_id: Some(TokenIds::One(50282)),
             tie_word_embeddings: true,
             ropes: [rope(160_000.0), rope(10_000.0)],
-            head: judging_first(Head::default()),
+            head: Head::default().judging_first(),
             extra: Map::new(),
         }
-    }
-}
-
-fn judging_first(head: Head) -> Head {
-    Head {
-        judges_first: true,
-        ..head
     }
 }
 
@@ -198,27 +191,18 @@ impl ModernBertConfig {
         }
     }
 
-    fn initializer(&self) -> Initializer {
-        Initializer::Normal {
-            mean: 0.0,
-            std: self.initializer_range,
-        }
-    }
-
-    /// A linear layer with random weights, which are made when they are first used.
     pub(super) fn linear(
         &self,
-        [d_in, d_out]: [usize; 2],
+        dims: [usize; 2],
         bias: bool,
         device: &Device,
     ) -> LoraAdapter<Linear> {
-        let layer = LinearConfig::new(d_in, d_out).with_bias(bias);
-        LoraAdapter::new(layer.with_initializer(self.initializer()).init(device))
+        random_linear(dims, bias, self.initializer_range, device)
     }
 
     pub(super) fn embedding(&self, device: &Device) -> LoraAdapter<Embedding> {
-        let layer = EmbeddingConfig::new(self.vocab_size, self.hidden_size);
-        LoraAdapter::new(layer.with_initializer(self.initializer()).init(device))
+        let dims = [self.vocab_size, self.hidden_size];
+        random_embedding(dims, self.initializer_range, device)
     }
 
     pub(super) fn norm(&self, device: &Device) -> LoraAdapter<LayerNorm> {
@@ -243,7 +227,7 @@ impl ModelConfig for ModernBertConfig {
     }
 
     fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError> {
-        let head = judging_first(Head::of(&keys)?);
+        let head = Head::of(&keys)?.judging_first();
         let config: Self = from_keys(keys.clone())?;
         let head_dim = config.hidden_size / config.num_attention_heads.max(1);
         let keys = Keys::new(&keys, DEFAULTS);
@@ -339,7 +323,7 @@ impl ModelConfig for ModernBertConfig {
     }
 
     fn set_head(&mut self, head: Head) {
-        self.head = judging_first(head);
+        self.head = head.judging_first();
         if self.head.class().is_some() {
             let class = self.class();
             self.head
@@ -388,12 +372,8 @@ impl ModelConfig for ModernBertConfig {
         ])?;
         let every = self.global_attn_every_n_layers.unwrap_or(1);
         check_sizes(&[("global_attn_every_n_layers", every, MAX_SIZE)])?;
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(format!(
-                "hidden_size = {} is not a multiple of num_attention_heads = {}",
-                self.hidden_size, self.num_attention_heads
-            ));
-        }
+        let heads = ("num_attention_heads", self.num_attention_heads);
+        check_heads(("hidden_size", self.hidden_size), heads)?;
         if let Some(types) = &self.layer_types
             && types.len() != self.num_hidden_layers
         {
@@ -411,17 +391,8 @@ impl ModelConfig for ModernBertConfig {
         ])?;
         check_epsilon("norm_eps", self.norm_eps)?;
         check_initializer_range(self.initializer_range)?;
-        for (key, activation) in [
-            ("hidden_activation", self.hidden_activation),
-            ("classifier_activation", self.classifier_activation),
-        ] {
-            if activation == Activation::Xielu {
-                return Err(format!(
-                    "{key} = \"xielu\" is not supported: it is learnt, and ModernBERT has no place \
-                     for that"
-                ));
-            }
-        }
-        Ok(())
+        let has = "ModernBERT has";
+        check_not_learnt("hidden_activation", self.hidden_activation, has)?;
+        check_not_learnt("classifier_activation", self.classifier_activation, has)
     }
 }

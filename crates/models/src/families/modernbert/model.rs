@@ -3,16 +3,16 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, BaseLayer, LayerNorm, LoraAdapter, Part, Path, Slot, Tree, no_slots};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Part, Path, Slot, Tree, no_slots};
 use burn_peft_kernels::{
-    AttentionOptions, FeedForward, Pairing, Projection, apply_dropout, dropout_probability,
-    feed_forward, packed_glu, rope,
+    AttentionOptions, FeedForward, Pairing, apply_dropout, dropout_probability, feed_forward,
+    packed_glu, rope,
 };
 
 use super::ModernBertConfig;
 use crate::KvCache;
-use crate::decoder::Pass;
-use crate::parts::{Activation, attend, project_onto};
+use crate::decoder::{DecoderBlock, Pass};
+use crate::parts::{Activation, attend, project_onto, unadapted};
 
 /// Embeddings, blocks and the last norm (transformers' `ModernBertModel`).
 #[derive(Module, Adaptable, Debug)]
@@ -162,9 +162,10 @@ impl ModernBertEncoderLayer {
             mlp: ModernBertMLP::new(config, device),
         }
     }
+}
 
-    /// Maps `[batch * seq, d]` to the same shape.
-    pub(super) fn forward(
+impl DecoderBlock for ModernBertEncoderLayer {
+    fn forward(
         &self,
         input: Tensor<2>,
         pass: &Pass,
@@ -262,16 +263,9 @@ impl ModernBertMLP {
 
     /// Both layers, if a single operation can compute them.
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
-        let layer = |slot: &LoraAdapter<Linear>| {
-            let layer = slot.unadapted()?;
-            Some(Projection {
-                weight: layer.stored_weight(),
-                bias: layer.bias(),
-            })
-        };
-        let [gate, up] = layer(&self.wi)?.halves()?;
+        let [gate, up] = unadapted(&self.wi)?.halves()?;
         let drops = dropout_probability(&self.drop, input) != 0.0;
-        let down = layer(&self.wo)?;
+        let down = unadapted(&self.wo)?;
         (!drops).then(|| FeedForward {
             gate: Some(gate),
             up,

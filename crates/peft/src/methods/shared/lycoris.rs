@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde_json::Number;
 
 use crate::config::check::{FACTOR, SIDE, each_number_within, each_within, number_within, within};
-use crate::{Base, ConvInfo, LayerInfo, Result, TensorSpec, target};
+use crate::{ConvInfo, LayerInfo, Result, TensorSpec, target};
 
 /// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
 #[derive(Debug)]
@@ -29,30 +29,8 @@ impl Drops {
         }
     }
 
-    /// A linear layer's output with a change `[d_in, d_out]` of its weight.
-    pub fn forward(
-        &self,
-        delta: Tensor<2>,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        let delta = self.apply(delta, input.is_autodiff());
-        base.forward(input.clone()) + input.matmul(delta)
-    }
-
-    /// A convolution's output with a change `[d_in, d_out]` of its weight.
-    pub fn convolve(
-        &self,
-        delta: Tensor<2>,
-        input: Tensor<4>,
-        base: &Base<'_, Tensor<4>>,
-    ) -> Tensor<4> {
-        let delta = self.apply(delta, input.is_autodiff());
-        base.forward(input.clone()) + base.forward_with(input, delta, None)
-    }
-
     /// The change `[d_in, d_out]` that acts on an input: all of it but in training.
-    fn apply(&self, delta: Tensor<2>, is_training: bool) -> Tensor<2> {
+    pub fn apply(&self, delta: Tensor<2>, is_training: bool) -> Tensor<2> {
         if !is_training {
             return delta;
         }

@@ -6,19 +6,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::data::dataloader::DataLoader;
 use burn::module::Module;
-use burn::train::Learner;
 use burn_peft_data::{
     DataConfig, DataSet, Example, Examples, IGNORE_INDEX, Limits, Shape, train_bpe,
 };
 
 use self::row_class::{MEASURES, RowClass};
-use crate::run::backward::{Backward, backward};
-use crate::run::loader::{Loader, Order};
+use crate::run::loader::Order;
 use crate::run::state::Position;
 use crate::run::step::Trainee;
-use crate::tests::{Screen, alone, arguments, flat, lora, metrics};
+use crate::tests::{Screen, alone, arguments, first_step, lora, metrics, trained};
 use crate::*;
 
 fn objective() -> RowClass {
@@ -140,19 +137,7 @@ fn a_step_is_a_mean_over_examples() {
         let order = Order::Sequential {
             start: Position::default(),
         };
-        let data = Arc::new(examples(6));
-        let loader = Loader::new(Arc::new(objective()), data, batch_size, order).unwrap();
-        let window = loader
-            .iter()
-            .take(6 / batch_size)
-            .map(std::result::Result::unwrap);
-        let learner = Learner::new(model.clone(), adamw(&TrainingArguments::default()), 1.0);
-        let Backward {
-            mean_loss: loss,
-            gradients,
-            ..
-        } = backward(&learner, window.collect(), 42, 0);
-        (loss.into_scalar::<f64>(), flat(&model, &gradients))
+        first_step(&model, objective(), examples(6), batch_size, order)
     };
     let (loss, gradients) = step(6);
     let evaluation = evaluate_with(&objective(), &lora(0.0), &examples(6), 6, |_, _| ()).unwrap();
@@ -211,13 +196,7 @@ fn what_the_best_is_chosen_by_has_to_be_measured() {
         metric_for_best_model: BestMetric::new(&MEASURES.metrics[1]),
         ..arguments(dir.path())
     };
-    let error = train(
-        lora(0.0),
-        examples(4),
-        None,
-        &arguments,
-        TrainOptions::default(),
-    );
+    let error = trained(lora(0.0), examples(4), &arguments);
     assert_eq!(
         error.unwrap_err().to_string(),
         "training.metric_for_best_model is \"accuracy\", which is not measured; what is: loss, \

@@ -4,7 +4,7 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft_data::{
-    Batch, Content, DataError, Encoder, IGNORE_INDEX, Labelled, Limits, Result as DataResult, Task,
+    Batch, Content, DataError, Encoder, IGNORE_INDEX, Labelled, Result as DataResult, Task,
 };
 use burn_peft_models::CausalLm;
 
@@ -53,14 +53,6 @@ impl Task for RowClass {
 
     fn supervised(&self, labels: &[i64]) -> usize {
         usize::from(labels.first().is_some_and(|&label| label != IGNORE_INDEX))
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        vec![false; labels.len()]
-    }
-
-    fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
-        None
     }
 
     fn cache_key(&self) -> Option<String> {
