@@ -1,20 +1,23 @@
 //! Burn's data sets in the place of files, and files as Burn's data sets.
 //!
-//! A run trains on the items of a `Dataset`: here of a table that is asked row by row, as a database
-//! would be, and what Burn's own transforms make of it. It resumes bit for bit, as on a file. And what
-//! was tokenised is a `Dataset` too, for Burn's transforms, `DataLoaderBuilder` and `Learner`.
+//! A run trains on the items of a `Dataset`: here of a table that stays in its file and is asked for a
+//! row at a time, as a database is, and what Burn's own transforms make of it. It resumes bit for bit,
+//! as on a file of rows. And what was tokenised is a `Dataset` too, for Burn's transforms,
+//! `DataLoaderBuilder` and `Learner`.
 //!
 //! ```text
 //! cargo run --release --example burn_dataset
 //! ```
 
 use std::error::Error;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Mutex;
 
 use burn::data::dataloader::DataLoaderBuilder;
+use burn::data::dataset::Dataset;
 use burn::data::dataset::transform::{Mapper, MapperDataset, PartialDataset};
-use burn::data::dataset::{Dataset, DatasetError};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::Device;
@@ -24,30 +27,62 @@ use burn_peft_models::{AutoModel, CausalLm, LanguageModel, LmBatch, Pretrained};
 use burn_peft_train::{ExampleDataset, TrainOptions, TrainingArguments, examples_of, train};
 use serde::Serialize;
 
-/// A table of people. `get` is where `SELECT name, place FROM people WHERE id = ?` would stand: any
-/// store that finds a row by its number is a data set.
-struct People;
+/// A table of people in a file: a line each, of which none is in memory. Any store that finds a row by
+/// its number is a data set; here stands `SELECT name, place FROM people WHERE id = ?` for a database.
+struct People {
+    file: Mutex<File>,
+    /// Where each row begins.
+    starts: Vec<u64>,
+}
 
 /// A row of the table.
 struct Person {
-    name: &'static str,
-    place: &'static str,
+    name: String,
+    place: String,
 }
 
-impl Dataset<Person> for People {
-    fn get(&self, index: usize) -> Result<Person, DatasetError> {
-        assert!(index < self.len(), "there is no person {index}");
-        let names = ["Tom", "Ruby", "Ben", "Anna", "Max"];
-        let places = ["river", "forest", "garden", "market"];
+impl People {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut file = BufReader::new(File::open(path)?);
+        let mut starts = vec![0];
+        while file.skip_until(b'\n')? > 0 {
+            starts.push(file.stream_position()?);
+        }
+        // Behind the last row there is none.
+        starts.pop();
+        Ok(Self {
+            file: Mutex::new(file.into_inner()),
+            starts,
+        })
+    }
+}
+
+/// The errors are those of the store.
+impl Dataset<Person, io::Error> for People {
+    fn get(&self, index: usize) -> io::Result<Person> {
+        let mut file = self.file.lock().expect("no thread has panicked");
+        file.seek(SeekFrom::Start(self.starts[index]))?;
+        let mut line = String::new();
+        BufReader::new(&mut *file).read_line(&mut line)?;
+        let columns = line.trim_end().split_once(',');
+        let (name, place) = columns.ok_or(io::ErrorKind::InvalidData)?;
         Ok(Person {
-            name: names[index % names.len()],
-            place: places[index % places.len()],
+            name: name.into(),
+            place: place.into(),
         })
     }
 
     fn len(&self) -> usize {
-        20
+        self.starts.len()
     }
+}
+
+/// Writes the table.
+fn write_people(path: &Path) -> io::Result<()> {
+    let names = ["Tom", "Ruby", "Ben", "Anna", "Max"];
+    let places = ["river", "forest", "garden", "market"];
+    let row = |index: usize| format!("{},{}\n", names[index % 5], places[index % 4]);
+    fs::write(path, (0..20).map(row).collect::<String>())
 }
 
 /// What training sees of a row: the columns that a row of a file would have.
@@ -69,11 +104,11 @@ impl Mapper<Person, Row> for AsRow {
     }
 }
 
-/// The table's examples, asked for anew.
+/// The examples of the table in a folder, asked for anew.
 fn examples(
     model: &AutoModel,
     tokenizer: &Tokenizer,
-    cache: &Path,
+    folder: &Path,
 ) -> Result<Examples, Box<dyn Error>> {
     let limits = Limits {
         max_positions: model.max_positions(),
@@ -83,8 +118,8 @@ fn examples(
         vocab_size: model.vocab_size(),
     };
     let mut config = DataConfig::new("people");
-    config.cache_dir = Some(cache.to_path_buf());
-    let rows = MapperDataset::new(People, AsRow);
+    config.cache_dir = Some(folder.join("cache"));
+    let rows = MapperDataset::new(People::open(&folder.join("people.csv"))?, AsRow);
     Ok(examples_of(
         "people",
         &rows,
@@ -106,7 +141,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let config = LoraConfig::new().with_r(4);
         Ok(get_peft_model(base.clone(), config)?.into())
     };
-    let data = examples(&base, &tokenizer, &dir.join("cache"))?;
+    fs::create_dir_all(&dir)?;
+    write_people(&dir.join("people.csv"))?;
+    let data = examples(&base, &tokenizer, &dir)?;
     println!(
         "{} examples of {}, {} tokens",
         data.len(),
@@ -125,7 +162,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = TrainOptions::default();
     let whole = train(adapted()?, data, None, &arguments("whole"), options)?;
     println!("6 steps: loss {:.3}", whole.train_loss);
-    let data = examples(&base, &tokenizer, &dir.join("cache"))?;
+    let data = examples(&base, &tokenizer, &dir)?;
     let options = TrainOptions {
         resume: Some(dir.join("whole/checkpoint-3")),
         ..TrainOptions::default()

@@ -1,29 +1,30 @@
-//! LoRA on Burn's transformer encoder: a classifier of rows of tokens.
+//! LoRA, IA3, LoHa or LoKr on Burn's transformer encoder: a classifier of rows of tokens.
 //!
 //! A row is of the first kind if the token 1 comes before the token 2 in it. The encoder learns it with
-//! all its weights; then the rule is turned round for tokens 3 and 4, and a LoRA adapter on its attention
-//! and feed-forward layers learns that.
+//! all its weights; then the rule is turned round for tokens 3 and 4, and an adapter on its attention and
+//! feed-forward layers learns that.
 //!
 //! ```text
-//! cargo run --release --example encoder [-- FOLDER]
+//! cargo run --release --example encoder [-- FOLDER --method lora|ia3|loha|lokr]
 //! python examples/load_in_peft.py FOLDER       # Python's peft loads it, and finds the same
 //! ```
-
-use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::nn::transformer::TransformerEncoderConfig;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::nn::{TransformerEncoder, TransformerEncoderInput};
-use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, Result, get_peft_model};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraAdapter, PeftModel, Result};
+use clap::Parser;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+mod arguments;
 mod for_python;
 mod training;
 
+use arguments::Arguments;
 use training::train;
 
 const TOKENS: usize = 12;
@@ -92,10 +93,8 @@ fn accuracy(output: Tensor<2>, kinds: Tensor<1, Int>) -> f32 {
 }
 
 fn main() -> Result<()> {
-    let folder = std::env::args().nth(1).map_or_else(
-        || std::env::temp_dir().join("burn-peft-encoder"),
-        PathBuf::from,
-    );
+    let arguments = Arguments::parse();
+    let folder = arguments.folder("burn-peft-encoder");
     let device = Device::flex();
     device.seed(42);
     let mut random = ChaCha8Rng::seed_from_u64(42);
@@ -111,11 +110,9 @@ fn main() -> Result<()> {
     let right = accuracy(base.forward(known.0), known.1);
     println!("1 before 2: {right:.2}");
 
-    let config = LoraConfig::new()
-        .with_r(4)
-        .with_lora_alpha(16)
-        .with_target_modules(["query", "value", "linear_inner", "linear_outer", "tokens"]);
-    let model = get_peft_model(base.clone(), config)?;
+    let layers = ["query", "value", "linear_inner", "linear_outer"];
+    let config = arguments.method.config(layers, "head");
+    let model = PeftModel::new(base.clone(), DEFAULT_ADAPTER, config)?;
     model.print_trainable_parameters();
     let before = accuracy(model.forward(new.0.clone()), new.1.clone());
 

@@ -1,28 +1,29 @@
-//! LoRA on the convolutions of a small ResNet.
+//! LoRA, IA3, LoHa or LoKr on the convolutions of a small ResNet.
 //!
 //! The images are drawn here: circles, squares, crosses and triangles, 16 by 16 pixels. The network
 //! learns them light on dark, with all its weights; then they come dark on a bright ground that is
-//! brighter on one side, which it has never seen, and a LoRA adapter on its convolutions learns those.
+//! brighter on one side, which it has never seen, and an adapter on its convolutions learns those.
 //!
 //! ```text
-//! cargo run --release --example image_classifier [-- FOLDER]
+//! cargo run --release --example image_classifier [-- FOLDER --method lora|ia3|loha|lokr]
 //! python examples/load_in_peft.py FOLDER       # Python's peft loads it, and finds the same
 //! ```
-
-use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, Result, get_peft_model};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraAdapter, PeftModel, Result};
+use clap::Parser;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+mod arguments;
 mod for_python;
 mod training;
 
+use arguments::Arguments;
 use training::train;
 
 const SIDE: usize = 16;
@@ -147,10 +148,8 @@ fn accuracy(images: &Images, forward: impl Fn(Tensor<4>) -> Tensor<2>) -> f32 {
 }
 
 fn main() -> Result<()> {
-    let folder = std::env::args().nth(1).map_or_else(
-        || std::env::temp_dir().join("burn-peft-image-classifier"),
-        PathBuf::from,
-    );
+    let arguments = Arguments::parse();
+    let folder = arguments.folder("burn-peft-image-classifier");
     let device = Device::flex();
     device.seed(42);
     let mut random = ChaCha8Rng::seed_from_u64(42);
@@ -163,12 +162,8 @@ fn main() -> Result<()> {
     println!("light: {:.2}", accuracy(&light, |x| base.forward(x)));
 
     // A string is a pattern for whole paths: all convolutions.
-    let config = LoraConfig::new()
-        .with_r(4)
-        .with_lora_alpha(8)
-        .with_target_modules(r"stem|.*conv\d|.*shortcut")
-        .with_modules_to_save(["fc"]);
-    let model = get_peft_model(base.clone(), config)?;
+    let config = arguments.method.config(r"stem|.*conv\d|.*shortcut", "fc");
+    let model = PeftModel::new(base.clone(), DEFAULT_ADAPTER, config)?;
     model.print_trainable_parameters();
     let before = accuracy(&dark, |x| model.forward(x));
 

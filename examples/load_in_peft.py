@@ -115,6 +115,6 @@ base.load_state_dict(tensors)
 model = peft.PeftModel.from_pretrained(base, folder / "adapter").eval()
 with torch.no_grad():
     output, merged = model(x), model.merge_and_unload()(x)
-print(f"peft {peft.__version__}: {(output - expected).abs().max():.1e} from Rust's output,")
+print(f"{model.peft_type.value} in peft {peft.__version__}: {(output - expected).abs().max():.1e} from Rust's output,")
 print(f"merged {(merged - expected).abs().max():.1e}, of values up to {expected.abs().max():.1f}")
 assert torch.allclose(output, expected, atol=1e-4) and torch.allclose(merged, expected, atol=1e-3)

@@ -65,19 +65,21 @@ fn burn_dataset() {
 #[test]
 fn image_classifier_and_encoder() {
     for name in ["image_classifier", "encoder"] {
-        let folder = tempfile::tempdir().unwrap();
-        let Some(output) = run(name, &[folder.path()]) else {
-            return;
-        };
-        for line in ["learnt: true", "the merged model is the trained one: true"] {
-            assert!(output.contains(line), "{name}: no {line:?} in\n{output}");
+        for method in ["lora", "ia3", "loha", "lokr"] {
+            let folder = tempfile::tempdir().unwrap();
+            let args = [folder.path(), Path::new("--method"), Path::new(method)];
+            let Some(output) = run(name, &args) else {
+                return;
+            };
+            for line in ["learnt: true", "the merged model is the trained one: true"] {
+                assert!(
+                    output.contains(line),
+                    "{name}, {method}: no {line:?} in\n{output}"
+                );
+            }
+            let adapter = folder.path().join("adapter/adapter_model.safetensors");
+            assert!(adapter.exists());
         }
-        assert!(
-            folder
-                .path()
-                .join("adapter/adapter_model.safetensors")
-                .exists()
-        );
     }
 }
 

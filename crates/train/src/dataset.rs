@@ -1,5 +1,6 @@
 //! Examples and Burn's data sets: either becomes the other.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use burn::data::dataloader::batcher::Batcher;
@@ -102,9 +103,9 @@ impl Batcher<Example, LmBatch> for LmBatcher {
 /// # Errors
 /// The data set's own, with the number of the item; and as
 /// [`Examples::of_rows`](burn_peft_data::Examples::of_rows).
-pub fn examples_of<I: Serialize>(
+pub fn examples_of<I: Serialize, E: Error + Send + Sync + 'static>(
     name: &str,
-    dataset: &impl Dataset<I>,
+    dataset: &impl Dataset<I, E>,
     config: &DataConfig,
     tokenizer: Option<&Tokenizer>,
     limits: Limits,
