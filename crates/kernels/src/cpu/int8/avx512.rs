@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::body::{Body, Part, Tile};
+use super::left_avx512::round_row;
 use super::matrix::{BLOCK_BYTES, LARGEST, PANEL_BYTES, Scales, Square, WideScales};
 use super::rounding::SMALLEST;
 use super::{BLOCK, SQUARE};
@@ -18,6 +19,8 @@ pub(super) static BODY: Body = Body {
     wide_rows: 3,
     tile: run_tile,
     wide_tile: run_wide_tile,
+    // SAFETY: the processor has the features that it needs; the caller keeps its promise.
+    round_row: |values, codes, notes| unsafe { round_row(values, codes, notes) },
     // SAFETY: the processor has the features that it needs.
     widen: |scales, factors, to| unsafe { widen(scales, factors, to) },
     // SAFETY: as above.
@@ -83,11 +86,10 @@ impl Part {
         let mask = self.mask(vector);
         // SAFETY: the mask keeps to the columns.
         unsafe {
-            if !self.base.is_null() {
-                let base = self.base.wrapping_add(row * self.base_stride + 16 * vector);
+            let (c, base) = self.at(row, 16 * vector);
+            if !base.is_null() {
                 sums = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, base), sums);
             }
-            let c = self.c.wrapping_add(row * self.c_stride + 16 * vector);
             _mm512_mask_storeu_ps(c, mask, sums);
         }
     }

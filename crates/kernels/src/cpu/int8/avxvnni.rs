@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::body::{Body, Part, Tile};
+use super::left::round_row;
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES};
 use super::rounding::{round_again, widened};
 use super::{BLOCK, SQUARE};
@@ -21,6 +22,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: run_tile,
     wide_tile: run_tile,
+    round_row,
     widen: widened,
     round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,
@@ -68,11 +70,10 @@ impl Part {
         let mask = self.mask256(vector);
         // SAFETY: the mask keeps to the columns.
         unsafe {
-            if !self.base.is_null() {
-                let base = self.base.wrapping_add(row * self.base_stride + 8 * vector);
+            let (c, base) = self.at(row, 8 * vector);
+            if !base.is_null() {
                 sums = _mm256_add_ps(_mm256_maskload_ps(base, mask), sums);
             }
-            let c = self.c.wrapping_add(row * self.c_stride + 8 * vector);
             _mm256_maskstore_ps(c, mask, sums);
         }
     }

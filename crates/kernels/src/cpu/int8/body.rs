@@ -1,16 +1,15 @@
 //! The part of a product that depends on the processor.
 
+use std::ptr;
+
 use super::SQUARE;
-use super::left::Note;
+use super::left::{Note, Rest, Sizes};
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, Scales, Square, WideScales};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
 use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, avxvnni};
-
-/// The most rows of a tile of any body.
-pub(super) const MOST_ROWS: usize = 6;
 
 /// What a body computes in one call: a few rows by the columns of one panel, along all its blocks.
 pub(super) struct Tile {
@@ -70,12 +69,36 @@ pub(super) struct Part {
     pub base_stride: usize,
     /// How many columns C has here, at most those of the panel.
     pub columns: usize,
+    /// The rests that the tile's rows are, each of which says its row of C, or null.
+    pub rests: *const Rest,
+}
+
+impl Part {
+    /// Where the sums of a row go from a column on, and what they are added to, or null.
+    ///
+    /// # Safety
+    /// There are as many rests as that, if there are any.
+    #[inline(always)]
+    pub unsafe fn at(&self, row: usize, column: usize) -> (*mut f32, *const f32) {
+        let row = if self.rests.is_null() {
+            row
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { (*self.rests.add(row)).row }
+        };
+        let c = self.c.wrapping_add(row * self.c_stride + column);
+        if self.base.is_null() {
+            return (c, ptr::null());
+        }
+        let base = self.base.wrapping_add(row * self.base_stride + column);
+        (c, base)
+    }
 }
 
 /// The loops for one kind of processor. All give the same bits.
 pub(super) struct Body {
     pub name: &'static str,
-    /// The most rows of a tile, at most [`MOST_ROWS`].
+    /// The most rows of a tile.
     pub rows: usize,
     /// The most rows of a tile of 64 columns; 0 if the body has no such tile.
     pub wide_rows: usize,
@@ -85,6 +108,8 @@ pub(super) struct Body {
     pub tile: unsafe fn(&Tile),
     /// The same for 64 columns.
     pub wide_tile: unsafe fn(&Tile),
+    /// Rounds a row of activations; there are codes and notes for all of its blocks.
+    pub round_row: fn(&[f32], &mut [i8], &mut [Note]) -> Sizes,
     /// Multiplies the scales of a square by its columns' factors.
     pub widen: fn(&Scales, &[f32; SQUARE], &mut WideScales),
     /// Rounds a square once more, with a scale for every 32 columns of a row: `[2][64 rows]`.

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::body::Body;
 use super::matrix::OFFSET;
 use super::rounding::{MAGIC, SMALLEST, scale_of};
 use super::{BLOCK, Limit, SQUARE};
@@ -11,6 +12,7 @@ use crate::cpu::low_rank::Beside;
 
 /// A rounded block of activations without its codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
 pub(super) struct Note {
     /// What its codes are multiplied by.
     pub scale: f32,
@@ -27,11 +29,29 @@ const FAR: u32 = 5 << 22;
 /// How large a block of probabilities may be without a rest; probabilities are at most 1.
 const LIKELY: f32 = 1.0 / 16.0;
 
-/// How many rows one task rounds.
-const ROWS: usize = 16;
+/// How many rows one task rounds: two tiles of LoRA's product.
+const ROWS: usize = 24;
 
 /// How many blocks are rounded together, so that their scales are divided in vectors.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
+
+/// The bits of the largest magnitudes of a row's blocks, which are nearly logarithms: of all together, and
+/// the sum and the number of those that are not taken for zeros.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Sizes {
+    pub largest: u32,
+    pub sum: u64,
+    pub count: u64,
+}
+
+impl Sizes {
+    /// How large a block may be next to the typical one.
+    fn limit(&self) -> f32 {
+        let typical = self.sum.checked_div(self.count);
+        let far = typical.map(|typical| (typical as u32 + FAR).min(f32::MAX.to_bits()));
+        far.map_or(f32::MAX, f32::from_bits)
+    }
+}
 
 /// Memory for the codes and notes of a [`Left`], kept from call to call.
 #[derive(Default)]
@@ -48,6 +68,8 @@ pub(super) struct Left<'a> {
     pub notes: &'a [Note],
     /// The rests of the blocks above the limit, sorted by block, then by row.
     pub rests: Vec<Rest>,
+    /// Where those of each block begin, and where the last end.
+    starts: Vec<usize>,
     /// How many blocks a row has: those of whole squares.
     pub blocks: usize,
 }
@@ -68,6 +90,7 @@ impl<'a> Left<'a> {
     /// Rounds a matrix, neither of whose sides is zero, with rests for the blocks above the limit.
     /// The low-rank product `beside` reads each row right after that, while it is in the cache.
     pub fn new(
+        body: &Body,
         a: Matrix<'_, f32>,
         limit: Limit,
         beside: Option<&Beside<'_>>,
@@ -94,14 +117,15 @@ impl<'a> Left<'a> {
                     gathered.extend((0..a.cols()).map(|col| a.at(row, col)));
                     &gathered
                 };
-                let mut far = f32::MAX;
-                round_row(values, codes, notes, &mut far);
-                let largest = match limit {
-                    Limit::Relative => far,
+                let sizes = (body.round_row)(values, codes, notes);
+                let most = match limit {
+                    Limit::Relative => sizes.limit(),
                     // Where all words are about as likely, none has a rest.
-                    Limit::Probability => far.max(LIKELY),
+                    Limit::Probability => sizes.limit().max(LIKELY),
                 };
-                add_rests(row, values, codes, notes, largest, &mut rests);
+                if sizes.largest > most.to_bits() {
+                    add_rests(row, values, codes, notes, most, &mut rests);
+                }
             }
             if let Some(beside) = beside {
                 // SAFETY: no other piece has these rows.
@@ -119,10 +143,18 @@ impl<'a> Left<'a> {
         };
         // The sort is stable, and the rows are in order already.
         rests.sort_by_key(|rest: &Rest| rest.block);
+        let mut starts = vec![0; blocks + 1];
+        for rest in &rests {
+            starts[rest.block + 1] += 1;
+        }
+        for block in 0..blocks {
+            starts[block + 1] += starts[block];
+        }
         Self {
             codes,
             notes,
             rests,
+            starts,
             blocks,
         }
     }
@@ -134,11 +166,9 @@ impl<'a> Left<'a> {
 
     /// The rests of one block along k, in some of the rows.
     pub fn rests(&self, block: usize, rows: &std::ops::Range<usize>) -> &[Rest] {
-        let place = |row| {
-            let before = |rest: &Rest| (rest.block, rest.row) < (block, row);
-            self.rests.partition_point(before)
-        };
-        &self.rests[place(rows.start)..place(rows.end)]
+        let rests = &self.rests[self.starts[block]..self.starts[block + 1]];
+        let place = |row| rests.partition_point(|rest| rest.row < row);
+        &rests[place(rows.start)..place(rows.end)]
     }
 }
 
@@ -181,17 +211,20 @@ fn add_rests(
     }
 }
 
+/// Rounds a row, for any processor.
+pub(super) fn round_row(values: &[f32], codes: &mut [i8], notes: &mut [Note]) -> Sizes {
+    let mut sizes = Sizes::default();
+    round_blocks(values, codes, notes, &mut sizes);
+    sizes
+}
+
 vectorised! {
-    /// Rounds a row, and sets `limit` to the size above which a block is far from the typical one.
-    fn round_row<'a>(
+    fn round_blocks<'a>(
         values: &'a [f32],
         codes: &'a mut [i8],
         notes: &'a mut [Note],
-        limit: &'a mut f32,
+        sizes: &'a mut Sizes,
     ) {
-        // The bits of positive numbers are in the order of the numbers, and nearly their
-        // logarithms.
-        let (mut sum, mut count) = (0u64, 0);
         let (codes, _) = codes.as_chunks_mut::<BLOCK>();
         let (whole, part) = values.as_chunks::<BLOCK>();
         let mut last = [0.0; BLOCK];
@@ -206,19 +239,20 @@ vectorised! {
             let mut largest = [0; AT_ONCE];
             for ((bits, values), _) in largest.iter_mut().zip(blocks(piece * AT_ONCE)).zip(&*notes) {
                 *bits = largest_bits(values);
+                sizes.largest = sizes.largest.max(*bits);
                 if *bits > SMALLEST.to_bits() {
-                    sum += u64::from(*bits);
-                    count += 1;
+                    sizes.sum += u64::from(*bits);
+                    sizes.count += 1;
                 }
             }
-            let scales = largest.map(scale_of);
+            let mut scales = [(0.0, 0.0); AT_ONCE];
+            for (scale, bits) in scales.iter_mut().zip(largest) {
+                *scale = scale_of(bits);
+            }
             let blocks = blocks(piece * AT_ONCE).zip(scales);
             for ((codes, note), (values, scale)) in codes.iter_mut().zip(notes).zip(blocks) {
                 *note = round_block(values, scale, codes);
             }
-        }
-        if let Some(typical) = sum.checked_div(count) {
-            *limit = f32::from_bits((typical as u32 + FAR).min(f32::MAX.to_bits()));
         }
     }
 }

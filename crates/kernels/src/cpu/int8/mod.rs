@@ -19,6 +19,8 @@ mod avx512;
 mod avxvnni;
 mod body;
 mod left;
+#[cfg(target_arch = "x86_64")]
+mod left_avx512;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;

@@ -22,6 +22,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: run_tile,
     wide_tile: run_tile,
+    round_row: portable::BODY.round_row,
     widen: portable::BODY.widen,
     round_again: portable::BODY.round_again,
     transpose: portable::BODY.transpose,
@@ -67,13 +68,12 @@ impl Part {
     #[target_feature(enable = "neon")]
     unsafe fn finish_vector128(&self, row: usize, first: usize, sums: float32x4_t) {
         let columns = self.columns.saturating_sub(first).min(4);
-        let c = self.c.wrapping_add(row * self.c_stride + first);
-        let base = self.base.wrapping_add(row * self.base_stride + first);
-        // SAFETY: the caller's promise; no more columns than exist.
+        // SAFETY: the caller's promise; no more columns than there are.
         unsafe {
+            let (c, base) = self.at(row, first);
             if columns == 4 {
                 let mut sums = sums;
-                if !self.base.is_null() {
+                if !base.is_null() {
                     sums = vaddq_f32(vld1q_f32(base), sums);
                 }
                 return vst1q_f32(c, sums);
@@ -81,7 +81,7 @@ impl Part {
             let mut each = [0.0; 4];
             vst1q_f32(each.as_mut_ptr(), sums);
             for (column, mut sum) in each.into_iter().take(columns).enumerate() {
-                if !self.base.is_null() {
+                if !base.is_null() {
                     sum += *base.add(column);
                 }
                 *c.add(column) = sum;

@@ -1,7 +1,7 @@
 //! The loops for any processor.
 
 use super::body::{Body, Part, Tile};
-use super::left::Note;
+use super::left::{Note, round_row};
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, place};
 use super::rounding::{round_again, widened};
 use super::{BLOCK, SQUARE};
@@ -13,6 +13,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: |tile| run_tile(tile),
     wide_tile: |_| unreachable!("there is no such tile"),
+    round_row,
     widen: widened,
     round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,
@@ -25,14 +26,15 @@ impl Part {
     /// The part must be valid and have such a row.
     #[inline(always)]
     unsafe fn finish(&self, row: usize, sums: &[f32; PANEL]) {
-        for (column, sum) in sums.iter().enumerate().take(self.columns) {
-            // SAFETY: the caller's promise.
-            unsafe {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (c, base) = self.at(row, 0);
+            for (column, sum) in sums.iter().enumerate().take(self.columns) {
                 let mut sum = *sum;
-                if !self.base.is_null() {
-                    sum += *self.base.add(row * self.base_stride + column);
+                if !base.is_null() {
+                    sum += *base.add(column);
                 }
-                *self.c.add(row * self.c_stride + column) = sum;
+                *c.add(column) = sum;
             }
         }
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::body::{Body, MOST_ROWS, Panel, Part, Tile};
+use super::body::{Body, Panel, Part, Tile};
 use super::left::{Left, Memory, Note, Rest};
 use super::matrix::{HALVES, PANEL, Square, WideScales};
 use super::{BLOCK, Int8View, SQUARE};
@@ -100,7 +100,7 @@ pub(super) fn product_by(
     }
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
-    let left = Left::new(a, b.limit(), beside, &mut memory);
+    let left = Left::new(body, a, b.limit(), beside, &mut memory);
     ALL.fetch_add(left.notes.len() as u64, Ordering::Relaxed);
     OUTLIERS.fetch_add(left.rests.len() as u64, Ordering::Relaxed);
     let product = Product {
@@ -228,7 +228,6 @@ impl Product<'_> {
             // SAFETY: chunks are not empty, so there is a first one.
             let (codes, notes) = unsafe { (addr_of!((*first).codes), addr_of!((*first).note)) };
             for (right, columns, run) in self.panels(panel, rests.len(), all_columns) {
-                let mut sums = [[0.0; SQUARE]; MOST_ROWS];
                 let tile = Tile {
                     codes: codes.cast(),
                     code_stride: size_of::<Rest>(),
@@ -238,22 +237,12 @@ impl Product<'_> {
                     right,
                     is_first: false,
                     output: Part {
-                        c: sums.as_mut_ptr().cast(),
-                        c_stride: SQUARE,
-                        base: ptr::null(),
-                        base_stride: 0,
-                        columns: columns.len(),
+                        rests: first,
+                        ..self.part(0, across, &columns, true)
                     },
                 };
-                // SAFETY: as for the other tiles.
+                // SAFETY: as for the other tiles; no two rests of a block are of one row.
                 unsafe { run(&tile) };
-                for (rest, sums) in rests.iter().zip(&sums) {
-                    let part = self.part(rest.row, across, &columns, true);
-                    for (column, sum) in sums.iter().enumerate().take(columns.len()) {
-                        // SAFETY: the part of C is valid, and no other task has it.
-                        unsafe { *part.c.wrapping_add(column) += sum };
-                    }
-                }
             }
         }
     }
@@ -269,6 +258,7 @@ impl Product<'_> {
             base,
             base_stride,
             columns: columns.len(),
+            rests: ptr::null(),
         }
     }
 
