@@ -1,6 +1,6 @@
-//! AdamW for all parameters at once, on GPUs: its moments lie one after the other in two tensors, and a
-//! step is a few launches whatever there is to train. Everywhere else Burn's optimizers make the steps,
-//! and they take over where this one cannot go on.
+//! AdamW for all parameters at once, on GPUs. Its moments lie one after the other in two tensors,
+//! so a step takes only a few launches, however many parameters there are. Everywhere else Burn's
+//! optimizers make the steps; they also take over where this one cannot continue.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -26,18 +26,18 @@ pub(crate) struct Flat {
     beta_2: f32,
     epsilon: f32,
     weight_decay: f64,
-    /// Those without weight decay.
+    /// The parameters without weight decay.
     undecayed: HashSet<ParamId>,
     groups: Vec<Group>,
     /// Whether Burn's optimizer makes the steps from now on.
     gave_up: bool,
 }
 
-/// Parameters whose moments lie together.
+/// Parameters whose moments lie in the same two tensors.
 struct Group {
     members: Vec<Member>,
     moments: Moments,
-    /// The steps done.
+    /// The number of steps done.
     time: usize,
 }
 
@@ -56,7 +56,7 @@ impl Member {
 }
 
 impl Flat {
-    /// For the optimizers that are AdamW.
+    /// `None` unless the optimizer is AdamW.
     pub fn new(arguments: &TrainingArguments, parameters: &[NamedParameter]) -> Option<Self> {
         let is_adamw = matches!(
             arguments.optim,
@@ -74,11 +74,13 @@ impl Flat {
         })
     }
 
-    /// One step, with gradients that are to be clipped to a norm of `clipping.1`, where theirs is
-    /// `clipping.0` (`[1]`). The first step begins with what `optimizer` knows of the steps before it.
+    /// Makes one step. With `clipping`, the gradients, whose norm is `clipping.0` (`[1]`), are
+    /// clipped to a norm of `clipping.1`. The first step begins with the moments that `optimizer`
+    /// has.
     ///
     /// # Errors
-    /// If `optimizer`, which then knows all there is to know, has to make this step and those after it.
+    /// Returns the module unchanged if `optimizer` has to make this step and all later ones; it
+    /// then has all the moments.
     pub fn step<M: Module>(
         &mut self,
         optimizer: &mut ModuleOptimizer,
@@ -149,7 +151,7 @@ impl Flat {
         }))
     }
 
-    /// What Burn's optimizer would know after the same steps; nothing before the first.
+    /// The record that Burn's optimizer would have after the same steps; `None` before the first.
     pub fn to_record(&self) -> Option<OptimizerRecord> {
         if self.groups.is_empty() {
             return None;
@@ -203,13 +205,14 @@ impl Flat {
         self.gave_up = true;
     }
 
-    /// Whether the moments are those of these parameters.
+    /// Whether the moments belong to these parameters.
     fn is_of(&self, parts: &[Part]) -> bool {
         let same = |(group, part): (&Group, &Part)| group.members == part.members;
         self.groups.len() == parts.len() && self.groups.iter().zip(parts).all(same)
     }
 
-    /// Begins where Burn's optimizer has stopped, if all parameters have been trained equally long.
+    /// Begins with the state of Burn's optimizer; false if not all parameters have been trained
+    /// equally long.
     fn take_over(&mut self, optimizer: &ModuleOptimizer, parts: &[Part], device: &Device) -> bool {
         let record = optimizer.to_record();
         if record.is_empty() {
@@ -228,7 +231,8 @@ impl fmt::Debug for Flat {
     }
 }
 
-/// What a record knows of these parameters and of no others.
+/// The moments that a record has for these parameters; `None` if it lacks some, or has others
+/// besides.
 fn known(record: OptimizerRecord, parts: &[Part], device: &Device) -> Option<Vec<Group>> {
     let reader = Reader::from_bytes(record.into_bytes().ok()?).ok()?;
     let scalars = reader.scalars().clone();
@@ -269,7 +273,7 @@ fn known(record: OptimizerRecord, parts: &[Part], device: &Device) -> Option<Vec
     tensors.is_empty().then_some(groups)
 }
 
-/// Parameters that a step takes together, with their gradients.
+/// Parameters that are updated together, with their gradients.
 #[derive(Default)]
 struct Part {
     members: Vec<Member>,
@@ -277,7 +281,7 @@ struct Part {
     gradients: Vec<GpuTensor>,
 }
 
-/// All of them in as few parts as can be.
+/// Divides the parameters into as few parts as possible.
 fn parts(all: Vec<(Member, GpuTensor, GpuTensor)>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut values = MOST;
@@ -296,11 +300,11 @@ fn parts(all: Vec<(Member, GpuTensor, GpuTensor)>) -> Vec<Part> {
     parts
 }
 
-/// Looks for all parameters with a gradient.
+/// Collects all parameters with a gradient.
 struct Found<'a> {
     gradients: &'a GradientsParams,
     path: Vec<String>,
-    /// None if one of them is not in 32 bits on a GPU.
+    /// `None` if one of them is not in 32 bits on a GPU.
     all: Option<Vec<(Member, GpuTensor, GpuTensor)>>,
     device: Option<Device>,
 }
@@ -333,7 +337,7 @@ impl ModuleVisitor for Found<'_> {
     }
 }
 
-/// Puts the new values in the places of the old ones.
+/// Puts the new values in the place of the old ones.
 struct Updated<I: Iterator<Item = (ParamId, GpuTensor)>> {
     updated: std::iter::Peekable<I>,
 }

@@ -1,11 +1,11 @@
-//! All gradients of a step together: their norm, and cutting them to one.
+//! The norm of all gradients of a step, and clipping to a norm.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor};
 use burn_peft::{GpuTensor, norm_of_all};
 
-/// The norm of all gradients as one vector, `[1]`, still on the device. Zero without gradients.
+/// The norm of all gradients as one vector, `[1]`, still on the device; `None` without gradients.
 pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
     let mut on_gpu = OnGpu {
         gradients,
@@ -26,8 +26,8 @@ pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> Option<
     }
 }
 
-/// What gradients of this norm are multiplied with, as `torch.nn.utils.clip_grad_norm_` does it:
-/// `max_norm / (norm + 1e-6)`, at most 1. A `max_norm` of 0 leaves them as they are.
+/// The factor for gradients of this norm, as in `torch.nn.utils.clip_grad_norm_`:
+/// `max_norm / (norm + 1e-6)`, at most 1. A `max_norm` of 0 leaves the gradients as they are.
 pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
     match max_norm > 0.0 {
         true => (max_norm / (norm + 1e-6)).min(1.0),
@@ -35,12 +35,12 @@ pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
     }
 }
 
-/// Multiplies every gradient.
+/// Multiplies every gradient by `factor`.
 pub fn scale<M: Module>(model: &M, gradients: &mut GradientsParams, factor: f64) {
     model.visit(&mut Scale { gradients, factor });
 }
 
-/// As [`scale`] by what [`clip_coefficient`] makes of the `norm`, `[1]`, which stays on the device.
+/// As [`scale`] with [`clip_coefficient`], but the `norm`, `[1]`, stays on the device.
 pub fn clip<M: Module>(model: &M, gradients: &mut GradientsParams, norm: Tensor<1>, max_norm: f64) {
     if max_norm > 0.0 {
         let factor = (norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
@@ -62,7 +62,7 @@ impl ModuleVisitor for Clip<'_> {
     }
 }
 
-/// All gradients, if they are in 32 bits on a GPU.
+/// All gradients; `None` if one is not in 32 bits on a GPU.
 struct OnGpu<'a> {
     gradients: &'a GradientsParams,
     found: Option<Vec<GpuTensor>>,

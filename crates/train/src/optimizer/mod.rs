@@ -24,10 +24,10 @@ use crate::optimizer::name::OptimizerName;
 use crate::optimizer::parameter_groups::{LoraPlusGroup, decays, ids, loraplus_group};
 use crate::optimizer::schedule::{Schedule, ScheduleCursor};
 
-/// Checks that every key about the optimizer has an effect.
+/// Checks that every key of the optimizer has an effect.
 ///
 /// # Errors
-/// [`TrainError::Argument`] names the first that has none.
+/// [`TrainError::Argument`] names the first key that has none.
 pub(crate) fn validate(arguments: &TrainingArguments) -> Result<()> {
     let defaults = TrainingArguments::default();
     let optim = arguments.optim;
@@ -64,8 +64,8 @@ pub(crate) fn validate(arguments: &TrainingArguments) -> Result<()> {
     Err(TrainError::argument(key, problem))
 }
 
-/// The optimizer of the `[training]` table. Weight decay leaves out biases and norms, as
-/// transformers' `Trainer` does.
+/// The optimizer of the `[training]` table. Biases and norms have no weight decay, as in
+/// transformers' `Trainer`.
 ///
 /// # Errors
 /// If `muon` has no matrix to train.
@@ -115,7 +115,7 @@ pub fn optimizer(
     })
 }
 
-/// The same optimizer with weight decay and without, each for its parameters.
+/// The same optimizer with weight decay and without it, each for its own parameters.
 fn grouped<O: Optimizer>(
     arguments: &TrainingArguments,
     parameters: &[NamedParameter],
@@ -129,10 +129,11 @@ fn grouped<O: Optimizer>(
     }
 }
 
-/// AdamW with the values of the `[training]` table, for all parameters alike.
+/// AdamW with the values of the `[training]` table, the same for all parameters.
 ///
-/// Burn's is PyTorch's: weight decay apart from the gradient, `p ← p·(1 − lr·wd)`, and epsilon
-/// added to the root of the corrected second moment. Its defaults are not, so all are given.
+/// Burn's AdamW is PyTorch's: weight decay is separate from the gradient, `p ← p·(1 − lr·wd)`, and
+/// epsilon is added to the root of the corrected second moment. Its defaults differ, so all values
+/// are given.
 pub fn adamw(arguments: &TrainingArguments) -> ModuleOptimizer {
     adamw_with(arguments, arguments.weight_decay as f32).into()
 }
@@ -146,10 +147,10 @@ fn adamw_with(arguments: &TrainingArguments, weight_decay: f32) -> AdamW {
         .build()
 }
 
-/// The learning rates from a step on, with those of LoRA+ where `loraplus_lr_ratio` is set.
+/// The learning rates from step `step` on, with those of LoRA+ if `loraplus_lr_ratio` is set.
 ///
 /// # Errors
-/// If LoRA+ is asked for and no `lora_B` is trained.
+/// If `loraplus_lr_ratio` is set and no LoRA factor is trained.
 pub(crate) fn scheduler(
     arguments: &TrainingArguments,
     parameters: &[NamedParameter],
@@ -179,7 +180,7 @@ pub(crate) fn scheduler(
     };
     for (group, ratio) in [
         (LoraPlusGroup::B, ratio),
-        // It has a learning rate of its own; the schedule's shape is for all.
+        // This group has its own learning rate, but the schedule's shape.
         (LoraPlusGroup::Embedding, embedding),
     ] {
         let members = ids(parameters, |parameter| loraplus_group(parameter) == group);

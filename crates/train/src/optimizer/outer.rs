@@ -1,23 +1,23 @@
-//! The outer optimizer of DiLoCo (arXiv 2311.08105): what all ranks have learnt in some steps of their
-//! own is one gradient, for gradient descent with Nesterov's momentum.
+//! The outer optimizer of DiLoCo (arXiv 2311.08105): what all ranks have learnt in some steps of
+//! their own is one gradient, for gradient descent with Nesterov's momentum.
 
 use crate::configuration::distributed::DistributedConfig;
 use crate::error::Result;
 use crate::exchange::Exchange;
 
-/// The weights that all ranks have in common, and how they go on.
+/// The weights that all ranks have in common, and the optimizer that updates them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outer {
     learning_rate: f32,
     momentum: f32,
     /// The weights after the last exchange.
     pub weights: Vec<f32>,
-    /// The sum of the gradients so far, each the weaker the older.
+    /// The sum of the gradients so far, weighted less the older they are.
     pub velocity: Vec<f32>,
 }
 
 impl Outer {
-    /// Before the first exchange.
+    /// The state before the first exchange.
     pub fn new(config: &DistributedConfig, weights: Vec<f32>) -> Self {
         Self {
             learning_rate: config.outer_lr() as f32,
@@ -27,8 +27,8 @@ impl Outer {
         }
     }
 
-    /// Takes in what every rank has learnt: its `own` weights now. All ranks have the same weights
-    /// after it.
+    /// Takes in what every rank has learnt; `own` are this rank's current weights. Afterwards all
+    /// ranks have the same weights.
     ///
     /// # Errors
     /// If a rank cannot be reached.
@@ -37,7 +37,7 @@ impl Outer {
         let mut gradient: Vec<f32> = before.map(|(before, own)| before - own).collect();
         exchange.sum(&mut gradient)?;
         let ranks = exchange.size() as f32;
-        // As torch.optim.SGD(nesterov=True).
+        // As `torch.optim.SGD(nesterov=True)`.
         let state = self.weights.iter_mut().zip(&mut self.velocity);
         for ((weight, velocity), sum) in state.zip(gradient) {
             let gradient = sum / ranks;

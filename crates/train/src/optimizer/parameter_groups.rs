@@ -3,8 +3,8 @@
 use burn::module::ParamId;
 use burn_peft::parameters::NamedParameter;
 
-/// Whether weight decay shrinks a parameter: not biases and norms, as transformers'
-/// `Trainer.get_decay_parameter_names` has it. Norms are known by their names, `ln_…` among them.
+/// Whether weight decay applies to a parameter: not to biases and norms, as in transformers'
+/// `Trainer.get_decay_parameter_names`. Norms are recognized by their names, `ln_…` among them.
 pub(crate) fn decays(name: &str) -> bool {
     let name = name.to_lowercase();
     let forbidden = ["bias", "layernorm", "rmsnorm"];
@@ -12,14 +12,14 @@ pub(crate) fn decays(name: &str) -> bool {
     !forbidden.iter().any(|text| name.contains(text)) && !name.split('.').any(is_norm)
 }
 
-/// How LoRA+ sorts a parameter (PEFT's `create_loraplus_optimizer`).
+/// The group of a parameter in LoRA+ (PEFT's `create_loraplus_optimizer`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoraPlusGroup {
-    /// `lora_A` and what else there is: the learning rate as it is.
+    /// `lora_A` and everything else: the learning rate as it is.
     A,
-    /// `lora_B` and all vectors: `loraplus_lr_ratio` times as much.
+    /// `lora_B` and all vectors: the learning rate times `loraplus_lr_ratio`.
     B,
-    /// The factors of an embedding: `loraplus_lr_embedding`.
+    /// The factors of an embedding: a learning rate of `loraplus_lr_embedding`.
     Embedding,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn loraplus_group(parameter: &NamedParameter) -> LoraPlusGroup {
     }
 }
 
-/// The trained parameters that fulfil a condition.
+/// The ids of the trained parameters that meet a condition.
 pub(crate) fn ids(
     parameters: &[NamedParameter],
     condition: impl Fn(&NamedParameter) -> bool,

@@ -1,4 +1,4 @@
-//! Learning-rate schedules: pure functions of the step, as transformers' `get_scheduler`.
+//! Learning-rate schedules: pure functions of the step, as in transformers' `get_scheduler`.
 
 use std::f64::consts::PI;
 
@@ -8,23 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ArgumentProblem;
 
-/// `lr_scheduler_type`: how the learning rate runs after the warm-up.
+/// `lr_scheduler_type`: how the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerType {
-    /// Down to 0 at the last step, in a straight line.
+    /// Falls to 0 at the last step, in a straight line.
     #[default]
     Linear,
-    /// Down to 0 at the last step, along `num_cycles` cosines (half a one).
+    /// Falls to 0 at the last step, along `num_cycles` cosines (default: half a cosine).
     Cosine,
-    /// As `cosine`, down to `min_lr`, or to `min_lr_rate` of the learning rate.
+    /// As `cosine`, but falls to `min_lr`, or to `min_lr_rate` times the learning rate.
     CosineWithMinLr,
-    /// `num_cycles` times down to 0 along half a cosine, each time from the top.
+    /// Falls to 0 along half a cosine `num_cycles` times, each time from the top.
     CosineWithRestarts,
-    /// Down to `lr_end` (1e-7) at the last step, as the `power` (1) of the steps that are left.
+    /// Falls to `lr_end` (default: 1e-7) at the last step, with the share of steps left to the
+    /// power of `power` (default: 1).
     Polynomial,
-    /// Down with the root of the step, a half after three more `timescale`s; that is the warm-up,
-    /// or 10,000 steps without one.
+    /// Falls with the inverse square root of the step: to a half after three more `timescale`s. The
+    /// default of `timescale` is the warm-up, or 10,000 steps without one.
     InverseSqrt,
     /// The same at every step, without a warm-up.
     Constant,
@@ -45,36 +46,37 @@ impl SchedulerType {
     }
 }
 
-/// `lr_scheduler_kwargs`: what shapes a schedule; each type has its own keys.
+/// `lr_scheduler_kwargs`: the shape of a schedule; each type has its own keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SchedulerKwargs {
-    /// `cosine`: the waves (0.5); `cosine_with_restarts`: how often it starts at the top (1).
+    /// `cosine`: the number of waves (default: 0.5); `cosine_with_restarts`: how often it starts at
+    /// the top (default: 1).
     pub num_cycles: Option<f64>,
-    /// `polynomial`: the exponent (1).
+    /// `polynomial`: the exponent (default: 1).
     pub power: Option<f64>,
-    /// `polynomial`: the learning rate at the end (1e-7).
+    /// `polynomial`: the learning rate at the end (default: 1e-7).
     pub lr_end: Option<f64>,
-    /// `inverse_sqrt`: the steps after which it has fallen to 1/√2.
+    /// `inverse_sqrt`: the steps after which the learning rate has fallen to 1/√2.
     pub timescale: Option<f64>,
     /// `cosine_with_min_lr`: the learning rate at the end.
     pub min_lr: Option<f64>,
-    /// `cosine_with_min_lr`: the same as a share of `learning_rate`.
+    /// `cosine_with_min_lr`: the learning rate at the end, as a share of `learning_rate`.
     pub min_lr_rate: Option<f64>,
 }
 
 /// A schedule over the optimizer steps of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Schedule {
-    /// How the learning rate runs after the warm-up.
+    /// How the learning rate changes after the warm-up.
     pub kind: SchedulerType,
-    /// What shapes it.
+    /// The values that shape it.
     pub kwargs: SchedulerKwargs,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// The steps on the way up, from a learning rate of 0 at the first.
+    /// The steps of the warm-up, which starts at a learning rate of 0.
     pub warmup_steps: usize,
-    /// The steps of the run.
+    /// The number of steps in the run.
     pub total_steps: usize,
 }
 
@@ -82,7 +84,7 @@ impl Schedule {
     /// Checks `lr_scheduler_kwargs` against the type.
     ///
     /// # Errors
-    /// What is wrong, to be read after `lr_scheduler_kwargs`.
+    /// Returns what is wrong, to be read after `lr_scheduler_kwargs`.
     pub(crate) fn validate(&self) -> Result<(), ArgumentProblem> {
         let kwargs = &self.kwargs;
         let kind = serde_json::to_value(self.kind).unwrap_or_default();
@@ -123,8 +125,8 @@ impl Schedule {
         }
     }
 
-    /// What to tell of a warm-up that ends with the run or after it, so that the learning rate never
-    /// arrives.
+    /// A warning if the warm-up ends with the run or after it, so that the learning rate never
+    /// reaches its full value.
     pub(crate) fn warning(&self) -> Option<String> {
         let Self {
             learning_rate,
@@ -148,7 +150,7 @@ impl Schedule {
         ))
     }
 
-    /// The learning rate of a step, counted from 0.
+    /// The learning rate at a step, counted from 0.
     pub fn learning_rate(&self, step: usize) -> f64 {
         self.learning_rate * self.multiplier(step)
     }
@@ -157,7 +159,7 @@ impl Schedule {
         self.kwargs.lr_end.unwrap_or(1e-7)
     }
 
-    /// The share of the highest learning rate at a step, counted from 0: the lambdas of
+    /// The factor for the highest learning rate at a step, counted from 0: the lambdas of
     /// transformers/optimization.py.
     pub fn multiplier(&self, step: usize) -> f64 {
         let (warmup, total, kwargs) = (self.warmup_steps, self.total_steps, &self.kwargs);
@@ -204,14 +206,14 @@ impl Schedule {
     }
 }
 
-/// A schedule with the step it is at, which is what Burn's `Learner` takes.
+/// A schedule with its current step, as Burn's `Learner` takes it.
 #[derive(Clone, Debug)]
 pub struct ScheduleCursor {
     /// The schedule.
     pub schedule: Schedule,
     /// The next step, counted from 0.
     pub step: usize,
-    /// What the learning rate is multiplied with: 1, but for a group of parameters with its own.
+    /// The factor for the learning rate: 1, except for a group of parameters with its own.
     pub ratio: f64,
 }
 

@@ -1,5 +1,5 @@
-//! An optimizer's state as a file: Burn's record with the names of parameters in place of Burn's
-//! identities, which are drawn anew in every process.
+//! An optimizer's state as a file: Burn's record, with the names of parameters in place of Burn's
+//! ids, which are new in every process.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,10 +10,10 @@ use burn_peft::parameters::NamedParameter;
 
 use crate::error::{OptimizerProblem, Result, TrainError};
 
-/// Between a parameter's name and the name of a part of its state.
+/// Separates a parameter's name from the name of a part of its state.
 const SEPARATOR: char = '/';
 
-/// The bytes of the file.
+/// The contents of the file.
 pub(crate) fn to_bytes(record: OptimizerRecord, parameters: &[NamedParameter]) -> Result<Bytes> {
     let names: HashMap<String, &str> = parameters
         .iter()
@@ -31,21 +31,21 @@ pub(crate) fn to_bytes(record: OptimizerRecord, parameters: &[NamedParameter]) -
         .map_err(of_burn)
 }
 
-/// An optimizer with the state of the file.
+/// Loads the state in a file into an optimizer.
 ///
 /// # Errors
-/// If the file is broken or holds a state of other parameters, or of another optimizer.
+/// If the file is malformed, or holds the state of other parameters or of another optimizer.
 pub(crate) fn load(
     optimizer: ModuleOptimizer,
     path: &Path,
     parameters: &[NamedParameter],
 ) -> Result<ModuleOptimizer> {
-    // Read whole: a mapped file would keep the checkpoint from being replaced.
+    // The file is read whole: a mapped file could not be replaced with its checkpoint.
     let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
     from_bytes(optimizer, bytes, path, parameters)
 }
 
-/// As [`load`], with the state that stands in a file among other things.
+/// As [`load`], for a state that is stored in a file with other things.
 pub(crate) fn from_bytes(
     optimizer: ModuleOptimizer,
     bytes: Vec<u8>,
@@ -75,7 +75,7 @@ pub(crate) fn from_bytes(
         let record = record.map_err(of_burn)?;
         let tensors = record.len();
         let optimizer = optimizer.load_record(record);
-        // Burn leaves out what it cannot use.
+        // Burn leaves out silently what it cannot use.
         match optimizer.to_record().len() {
             loaded if loaded == tensors => Ok(optimizer),
             taken => Err(failed(OptimizerProblem::OtherOptimizer { taken, tensors })),
@@ -90,7 +90,7 @@ pub(crate) fn from_bytes(
     })
 }
 
-/// The same record with other keys; `id` is the parameter that a key belongs to.
+/// The same record with other keys; `id` returns the parameter that a key belongs to.
 fn rewritten(
     bytes: Bytes,
     rename: impl Fn(&str) -> Result<String>,

@@ -1,4 +1,4 @@
-//! All weights that are trained as one vector, in the order in which the model has them.
+//! All trained weights as one vector, in the order of the model.
 
 use std::collections::HashSet;
 
@@ -8,12 +8,12 @@ use burn_peft::parameters::NamedParameter;
 
 use crate::error::{Result, TrainError};
 
-/// Which parameters are trained.
+/// The parameters that are trained.
 #[derive(Clone, Debug)]
 pub(crate) struct Trained(HashSet<ParamId>);
 
 impl Trained {
-    /// Of these those that are.
+    /// Those of `parameters` that are trained.
     pub fn new(parameters: &[NamedParameter]) -> Self {
         let trained = parameters
             .iter()
@@ -21,7 +21,7 @@ impl Trained {
         Self(trained.map(|parameter| parameter.id).collect())
     }
 
-    /// Their values, of all of them together.
+    /// Reads their values, one parameter after the other.
     ///
     /// # Errors
     /// If the device fails.
@@ -63,7 +63,7 @@ impl ModuleVisitor for Reader<'_> {
 
 struct Writer<'a> {
     trained: &'a Trained,
-    /// What is left of them.
+    /// The values that are not yet written.
     values: &'a [f32],
 }
 

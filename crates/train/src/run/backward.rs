@@ -1,4 +1,4 @@
-//! The passes of a step, forward and backward, over all of its batches.
+//! The forward and backward passes of a step, over all its batches.
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
@@ -10,15 +10,15 @@ use crate::run::state::step_seed;
 use crate::run::step::Trainee;
 use crate::run::target::TrainTarget;
 
-/// What the passes of a step give.
+/// The result of a step's passes.
 pub(crate) struct Backward {
     /// The mean loss over all batches, `[1]`.
     pub mean_loss: Tensor<1>,
     /// Its gradients.
     pub gradients: GradientsParams,
-    /// What the objective measures beside it, summed over the batches, `[sums]`.
+    /// What the objective measures besides the loss, summed over the batches, `[sums]`.
     pub sums: Option<Tensor<1>>,
-    /// What the batches count for.
+    /// The sum of the batches' `Objective::count`.
     pub count: usize,
     /// What the sum of the losses was divided by; 0 where the sum itself was taken.
     pub denominator: f64,
@@ -47,7 +47,7 @@ pub(crate) fn backward<T: TrainTarget>(
         1.0
     };
     let seed = step_seed(seed, step);
-    // The tokens before those of the batch.
+    // The number of tokens in the batches before this one.
     let mut before = 0;
     for mut batch in window {
         let first = before + batch.first_token;
@@ -55,7 +55,7 @@ pub(crate) fn backward<T: TrainTarget>(
         if batch.batch.is_empty() {
             continue;
         }
-        // For Burn's own dropout and random tensors too, where a method has them.
+        // Burn's own dropout and random tensors, where a method uses them, follow this seed.
         set_seed(seed, &model.model.device());
         batch.weight = weight;
         let drops = !batch.objective.disables_dropout();

@@ -1,4 +1,4 @@
-//! What a run will take, from two steps of it: `peft train --dry-run`.
+//! The cost of a run, estimated from two of its steps: `peft train --dry-run`.
 
 use std::sync::Arc;
 
@@ -16,34 +16,35 @@ use crate::run::train::{TrainOptions, train_with};
 use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics_file::{METRICS_NAME, TrainLog};
 
-/// A step as it was, and what all of a run will take if the others are like it.
+/// The cost of one step, and of the whole run if its other steps are like it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     /// The loss of the step.
     pub loss: f64,
-    /// Its tokens, padding left out.
+    /// The step's tokens, without padding.
     pub step_tokens: usize,
-    /// The time it took, in seconds.
+    /// The time of the step, in seconds.
     pub step_seconds: f64,
-    /// Its speed.
+    /// The speed of the step.
     pub tokens_per_second: f64,
-    /// The optimizer steps of a run.
+    /// The number of optimizer steps in the run.
     pub steps: usize,
-    /// The tokens of all of them.
+    /// The tokens of all its steps.
     pub tokens: usize,
-    /// The time of a run with its evaluations, in seconds.
+    /// The time of the run with its evaluations, in seconds.
     pub seconds: f64,
-    /// The part of that time for the evaluations. They are taken to cost a third of training for a
-    /// token: the forward pass, and not the backward pass, which costs two of it.
+    /// The part of that time that the evaluations take, in seconds. A token is taken to cost a
+    /// third of what it costs in training: only the forward pass, without the backward pass, which
+    /// costs twice as much.
     pub eval_seconds: f64,
-    /// The most memory that was held, in bytes; none where the system does not tell.
+    /// The peak memory in bytes; `None` where the system does not report it.
     pub memory: Option<u64>,
 }
 
-/// Runs two steps of a training on the batch with the most tokens, and leaves nothing on the disk.
-/// The second one finds everything in memory that later ones do (the optimizer's moments), and what
-/// is made once (a GPU's kernels) is not in its time. The largest batch of an evaluation and, where
-/// the run saves any, a checkpoint come with them.
+/// Runs two training steps on the batch with the most tokens, and leaves nothing on the disk. The
+/// second step finds everything in memory that later steps do (the optimizer's moments), and its
+/// time leaves out what is made only once (a GPU's kernels). The largest batch of an evaluation is
+/// run too and, if the run saves any, a checkpoint is written.
 ///
 /// # Errors
 /// As [`train`](crate::train).
@@ -96,7 +97,7 @@ pub fn estimate_with<T: TrainTarget>(
     }
     let order = Order::of(arguments, Position::default());
     let batch = largest(&examples, batch_size, order, steps.epochs)?;
-    // A step ends with its epoch.
+    // No step goes beyond the end of its epoch.
     let accumulated = arguments.gradient_accumulation_steps.min(in_epoch.max(1));
     let rows = (0..2 * accumulated).flat_map(|_| 0..batch.sequences());
     let rows: Vec<usize> = rows.collect();
@@ -139,7 +140,7 @@ pub fn estimate_with<T: TrainTarget>(
 
     let epochs = steps.total as f64 / steps.per_epoch as f64;
     let tokens = epochs * all_tokens as f64;
-    // One before, and one after unless the run itself ends with it.
+    // One evaluation before training, and one after it unless the run itself ends with one.
     let evaluations = 1 + match arguments.eval_strategy {
         IntervalStrategy::No => 1,
         IntervalStrategy::Steps => steps.total.div_ceil(arguments.eval_steps()),

@@ -1,4 +1,4 @@
-//! EVA's first values from the examples of a training.
+//! EVA's initial values, from the training examples.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::config::{EvaConfig, Fields, InitLoraWeights};
@@ -10,11 +10,12 @@ use crate::error::Result;
 use crate::objective::lm::on_device;
 use crate::run::evaluate::batch;
 
-/// The most batches that are looked at; they are gone over again if that is not enough.
+/// The most batches that are used; EVA goes over them again if they are not enough.
 const MAX_BATCHES: usize = 256;
 
-/// Lets a new adapter with `init_lora_weights = "eva"` look at the first batches of the examples
-/// ([`PeftModel::initialize_lora_eva_weights`]); any other is left as it is. False where it is.
+/// Initializes a new adapter with `init_lora_weights = "eva"` from batches of the examples
+/// ([`PeftModel::initialize_lora_eva_weights`]) and returns true. Leaves any other adapter as it is
+/// and returns false.
 ///
 /// # Errors
 /// As that function.
@@ -51,7 +52,7 @@ pub fn initialize_lora_eva_weights<M: CausalLm + BaseModel + 'static>(
     Ok(true)
 }
 
-/// The positions that count, in the flattened matrix `[batch * seq]`.
+/// The positions that EVA uses, as indices into the flattened matrix `[batch * seq]`.
 fn chosen(host: &Batch, eva: &EvaConfig, device: &Device) -> Tensor<1, Int> {
     let mut chosen: Vec<i64> = Vec::new();
     for (row, span) in host.row_spans().enumerate() {

@@ -1,4 +1,4 @@
-//! What an evaluation finds of a model.
+//! The evaluation of a model.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ use crate::exchange::{Alone, Exchange};
 use crate::objective::Objective;
 use crate::objective::metric::{Measures, Metric, Sums};
 
-/// What an evaluation has found: a value for each metric of its objective.
+/// The result of an evaluation: a value for each metric of its objective.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// What was measured.
     pub measures: &'static Measures,
-    /// What was added up.
+    /// The sums over all batches, from which the metrics are computed.
     pub sums: Sums,
 }
 
@@ -48,7 +48,8 @@ impl Evaluation {
         metrics.collect::<Vec<_>>().join("  ")
     }
 
-    /// The metrics by their names, and what the loss is a mean over by its unit: `tokens`.
+    /// The metrics by name, and the number that the loss is a mean over, named by its unit:
+    /// `tokens`.
     pub fn to_json(&self) -> Map<String, Value> {
         let metrics = self.metrics();
         let metrics = metrics.map(|(metric, value)| (metric.name.to_string(), value.into()));
@@ -56,8 +57,8 @@ impl Evaluation {
         metrics.chain([count]).collect()
     }
 
-    /// What the loss is a mean over, in [units](Measures::unit): of a language model, its supervised
-    /// tokens.
+    /// The number of [units](Measures::unit) that the loss is a mean over: for a language model,
+    /// the supervised tokens.
     pub fn count(&self) -> usize {
         self.sums.count
     }
@@ -80,7 +81,7 @@ impl PartialEq for Evaluation {
 
 /// Evaluates a language model, without dropout and without gradients.
 ///
-/// `progress` hears how many examples are done, of how many.
+/// `progress` is called with the number of examples done and the number of all examples.
 ///
 /// # Errors
 /// If `batch_size` is 0, if a batch has no tokens, or if the device fails.
@@ -107,8 +108,8 @@ pub fn evaluate_with<M: Module>(
     evaluate_shared(&Alone, objective, model, examples, batch_size, progress)
 }
 
-/// As [`evaluate_with`], with the batches shared out among ranks: all of them have the same result, which
-/// is the one of a single process to the last bit.
+/// As [`evaluate_with`], with the batches shared out among ranks. All ranks return the same result,
+/// which is that of a single process to the last bit.
 ///
 /// # Errors
 /// As [`evaluate`], or if a rank cannot be reached.
@@ -137,11 +138,11 @@ pub fn evaluate_shared<M: Module>(
     Ok(Evaluation { measures, sums })
 }
 
-/// What ranks measure of batches that are shared out among them.
+/// The measurements of batches that are shared out among ranks.
 pub(crate) struct SharedSums<'a> {
     exchange: &'a dyn Exchange,
     batches: usize,
-    /// Of the batches of this rank.
+    /// Those of this rank's batches.
     own: Vec<Sums>,
 }
 
@@ -154,7 +155,7 @@ impl<'a> SharedSums<'a> {
         }
     }
 
-    /// Measures the next batch, if it is this rank's.
+    /// Measures the next batch if it is this rank's, and returns its sums.
     pub fn of_next(&mut self, measure: impl FnOnce() -> Result<Sums>) -> Result<Option<&Sums>> {
         let of = self.batches % self.exchange.size();
         self.batches += 1;
@@ -165,8 +166,9 @@ impl<'a> SharedSums<'a> {
         Ok(self.own.last())
     }
 
-    /// What was measured of each batch, by any rank, in their order: added up so, it is what one process
-    /// finds, to the last bit. And whether any rank was told to stop, in which case some may be missing.
+    /// Returns what any rank has measured of each batch, in the order of the batches: added up in
+    /// this order, it is what one process finds, to the last bit. Also returns whether any rank was
+    /// told to stop; some batches may be missing then.
     pub fn of_each(self, told_to_stop: bool) -> Result<(Vec<Sums>, bool)> {
         if self.exchange.size() == 1 {
             return Ok((self.own, told_to_stop));
@@ -189,7 +191,7 @@ impl<'a> SharedSums<'a> {
     }
 }
 
-/// Some sequences as a batch.
+/// Makes a batch of some sequences.
 ///
 /// # Errors
 /// If they have no tokens.

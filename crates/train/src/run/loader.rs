@@ -1,4 +1,4 @@
-//! Our sampler as one of Burn's data loaders: batches that know where they are from.
+//! Our sampler as one of Burn's data loaders, with batches that know where they come from.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,38 +24,39 @@ pub struct MicroBatch<M> {
     pub objective: Arc<dyn Objective<M>>,
     /// The examples.
     pub batch: Batch,
-    /// What the sum of the losses is multiplied with: one over what the losses of the whole
-    /// optimizer step count for, so that accumulated gradients are those of one big batch.
+    /// The factor for the sum of the losses: one over the denominator of the whole optimizer step,
+    /// so that accumulated gradients are those of one big batch.
     pub weight: f64,
-    /// The place of its first token among those of the batch of all ranks that it is a part of.
+    /// The index of its first token within the batch of all ranks, of which this is a part.
     pub first_token: usize,
-    /// Of the last part of such a batch: how many places for tokens all of it has.
+    /// In the last part of a batch of all ranks: the number of token positions in the whole batch.
+    /// `None` in the other parts.
     pub ends: Option<usize>,
-    /// Where the data go on after the batch of all ranks.
+    /// The position in the data after the batch of all ranks.
     pub next: Position,
 }
 
-/// Which part of every batch a rank takes.
+/// The part of every batch that a rank takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share {
-    /// Its number.
+    /// The number of the rank, from 0.
     pub rank: usize,
-    /// The ranks.
+    /// The number of ranks.
     pub size: usize,
-    /// The most rows that it takes at once.
+    /// The most rows that the rank takes at once.
     pub rows: usize,
 }
 
 impl Share {
-    /// All of it, in one piece.
+    /// All of every batch, in one piece.
     pub const ALL: Self = Self {
         rank: 0,
         size: 1,
         rows: usize::MAX,
     };
 
-    /// The pieces of a batch of so many rows, of which a full one has `full`; at least one, which may be
-    /// empty.
+    /// This rank's pieces of a batch of `rows` rows, where a full batch has `full` rows: at least
+    /// one piece, which may be empty.
     fn pieces(self, rows: usize, full: usize) -> Vec<Range<usize>> {
         let each = full.div_ceil(self.size);
         let end = rows.min((self.rank + 1) * each);
@@ -76,18 +77,18 @@ pub(crate) struct Loader<M> {
     objective: Arc<dyn Objective<M>>,
     examples: Arc<Examples>,
     sampler: Sampler,
-    /// Of all ranks.
+    /// The rows in a batch of all ranks.
     batch_size: usize,
     order: Order,
     share: Share,
-    /// The tokens of each sequence, where the share is not all.
+    /// The tokens of each sequence; empty if this rank takes whole batches.
     lengths: Arc<[usize]>,
 }
 
 /// In which order a [`Loader`] draws, and how long.
 #[derive(Clone, Copy)]
 pub(crate) enum Order {
-    /// Every example once, in the order of the file, whatever they are mixed to.
+    /// Every example once, in the order of the file, whatever the mixture.
     File,
     /// Shuffled by the seed, epoch after epoch without end, beginning anywhere.
     Shuffled { seed: u64, start: Position },
@@ -138,7 +139,7 @@ impl<M: 'static> Loader<M> {
         })
     }
 
-    /// Gives a rank's share of every batch.
+    /// Loads only a rank's share of every batch.
     pub fn shared(mut self, share: Share) -> Self {
         if share.size > 1 || share.rows < self.batch_size {
             self.lengths = self.examples.lengths().into();
@@ -151,14 +152,14 @@ impl<M: 'static> Loader<M> {
         self.sampler.batches_per_epoch()
     }
 
-    /// The sequences of the batch with the most tokens in so many epochs: the one that takes the
-    /// most memory.
+    /// The sequences of the batch with the most tokens in `epochs` epochs, which is the one that
+    /// takes the most memory.
     pub fn largest_batch(&self, epochs: usize) -> Vec<usize> {
         let lengths = self.examples.lengths();
         let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i]).sum::<usize>();
         let epochs = match self.order {
             Order::File | Order::Sequential { .. } => 1,
-            // Of very many, some say how large a batch becomes.
+            // If there are very many, some of them show how large a batch becomes.
             _ => epochs.min(DRAWS.div_ceil(self.sampler.examples_per_epoch().max(1))),
         };
         let batches = (0..epochs as u64).flat_map(|epoch| self.sampler.batches(epoch));
@@ -185,7 +186,7 @@ impl<M: 'static> Loader<M> {
         })
     }
 
-    /// The piece `rows` of the batch of these sequences.
+    /// Loads the piece `rows` of the batch of these sequences.
     fn load(
         &self,
         at: Position,
@@ -202,7 +203,7 @@ impl<M: 'static> Loader<M> {
         let (first_token, all) = if rows.len() == indices.len() {
             (0, piece.places())
         } else if self.examples.is_packed() {
-            // A matrix, which is as wide for all.
+            // Packed rows are a matrix, as wide in every piece.
             piece.width = self.examples.batch(indices).width;
             (rows.start * piece.width, indices.len() * piece.width)
         } else {

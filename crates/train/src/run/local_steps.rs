@@ -1,4 +1,4 @@
-//! Steps that each rank makes of its own, with an exchange now and then: `distributed.local_steps`.
+//! Steps that each rank makes on its own, with an exchange every `distributed.local_steps` steps.
 
 use std::path::Path;
 
@@ -18,24 +18,25 @@ use crate::optimizer::trained::Trained;
 #[cfg(test)]
 mod tests;
 
-/// What the parts of the files are called.
+/// The names of the parts of the files.
 const WEIGHTS: &str = "weights";
 const OPTIMIZER: &str = "optimizer";
 const VELOCITY: &str = "velocity";
 
-/// A run whose ranks make steps of their own.
+/// The state of a run whose ranks make steps on their own.
 pub(crate) struct LocalSteps {
     every: usize,
     outer: Outer,
-    /// Which weights they are about.
+    /// The weights that are exchanged.
     pub trained: Trained,
 }
 
 impl LocalSteps {
-    /// Of a run with the weights of `model`, which all ranks have, if its ranks make such steps.
+    /// Begins with the weights of `model`, which are the same on all ranks; `None` if `local_steps`
+    /// is not set.
     ///
     /// # Errors
-    /// If what is trained does not go with them, or if the device fails.
+    /// If what is trained does not go with local steps, or if the device fails.
     pub fn begin<M: Module>(
         config: &DistributedConfig,
         model: &M,
@@ -56,12 +57,12 @@ impl LocalSteps {
         }))
     }
 
-    /// Whether the ranks exchange what they have learnt after so many steps.
+    /// Whether the ranks exchange what they have learnt after the step `step`.
     pub fn is_due(&self, step: usize) -> bool {
         step.is_multiple_of(self.every)
     }
 
-    /// Exchanges what the ranks have learnt; returns the weights that all of them go on with.
+    /// Exchanges what the ranks have learnt; returns the weights that all of them continue with.
     ///
     /// # Errors
     /// If a rank cannot be reached, or if the device fails.
@@ -71,14 +72,15 @@ impl LocalSteps {
         Ok(self.outer.weights.clone())
     }
 
-    /// The model with the weights of the last exchange: what is evaluated, saved and kept.
+    /// The model with the weights of the last exchange, which is the one to evaluate, save and
+    /// keep.
     pub fn common<M: Module>(&self, model: M) -> M {
         self.trained.write(model, &self.outer.weights)
     }
 
-    /// Writes into a checkpoint, whose `folder` the first rank names, what a run needs beside the
-    /// [`common`](Self::common) weights: the `model` of each rank with its optimizer, and the outer
-    /// optimizer's momentum. All ranks call it.
+    /// Writes what a checkpoint needs besides the [`common`](Self::common) weights: each rank's
+    /// model with its optimizer, and the outer optimizer's momentum. Only the first rank gives the
+    /// checkpoint's `folder`. All ranks must call this.
     ///
     /// # Errors
     /// If a file cannot be written or a rank cannot be reached.
@@ -99,8 +101,9 @@ impl LocalSteps {
         collect(exchange, folder, own.to_vec())
     }
 
-    /// Goes on from a checkpoint of so many `ranks`: returns the model and the optimizer as this rank
-    /// had them. Of another number of ranks it takes those of one of them.
+    /// Continues from a checkpoint that so many `ranks` have written: returns the model and the
+    /// optimizer as this rank had them. If the number of ranks has changed, a rank without its own
+    /// file takes another rank's.
     ///
     /// # Errors
     /// If a file is missing or broken, or if it is another model's.

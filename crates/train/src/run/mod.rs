@@ -1,4 +1,4 @@
-//! The run itself: the loop, a step of it, the batches it draws, what is trained.
+//! A training run: the loop, its steps, the batches that it draws, and what is trained.
 
 pub(crate) mod backward;
 pub(crate) mod estimate;

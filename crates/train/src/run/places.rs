@@ -1,15 +1,15 @@
-//! Which rows of which files a step has seen, for messages.
+//! The rows and files that a step has seen, for messages.
 
 use std::collections::BTreeMap;
 
 use burn_peft_data::Batch;
 
-/// More rows of a file than these are not written out.
+/// The most rows of a file that are listed.
 const SHOWN: usize = 16;
 
-/// The rows of some batches by the file they are from, to be read as rows of it: `1, 7` of `a.jsonl`.
-/// Where there are several files, all but the last stand with their rows:
-/// `1, 7 of a.jsonl and 3`, `b.jsonl`.
+/// The rows of some batches and the file they are from, to be joined by "of": `1, 7` and `a.jsonl`.
+/// With several files, the first string names all files but the last: `1, 7 of a.jsonl and 3` and
+/// `b.jsonl`.
 pub(crate) fn places<'a>(
     batches: impl IntoIterator<Item = &'a Batch>,
     files: &[String],

@@ -1,4 +1,4 @@
-//! What the ranks have found in a step, added up: gradients, losses and what they count for, in one buffer.
+//! Adds up what the ranks have found in a step (gradients, losses, counts), in one buffer.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -10,7 +10,7 @@ use crate::exchange::Exchange;
 use crate::optimizer::trained::Trained;
 use crate::run::target::TrainTarget;
 
-/// What a rank has found in a step, or what all have.
+/// What one rank has found in a step, or all ranks together.
 pub(crate) struct Found {
     /// The gradients of the mean loss.
     pub gradients: GradientsParams,
@@ -18,21 +18,21 @@ pub(crate) struct Found {
     pub loss: f64,
     /// What the sum of the losses was divided by; 0 where the sum itself was taken.
     pub denominator: f64,
-    /// What the batches count for.
+    /// The sum of the batches' `Objective::count`.
     pub count: usize,
-    /// What was measured beside the loss.
+    /// What was measured besides the loss.
     pub sums: Vec<f64>,
-    /// The tokens.
+    /// The number of tokens.
     pub tokens: usize,
     /// Whether the rank was told to stop.
     pub told_to_stop: bool,
 }
 
 impl Found {
-    /// What all ranks have found, in one exchange. Every rank measures at most so many `sums`.
+    /// Adds up what all ranks have found, in one exchange. Every rank measures at most `sums` sums.
     ///
-    /// A parameter has a gradient if any rank has found one. What is counted is exact up to 2^24. Without
-    /// `with_gradients` the gradients stay this rank's own.
+    /// A parameter has a gradient if any rank has found one. Counts are exact up to 2^24. Without
+    /// `with_gradients`, the gradients stay this rank's own.
     pub fn of_all<M: Module>(
         self,
         exchange: &dyn Exchange,
@@ -107,12 +107,12 @@ impl Found {
     }
 }
 
-/// The first numbers of many.
+/// The first `N` numbers of `all`.
 fn numbers_of<const N: usize>(all: &[f64]) -> [f64; N] {
     std::array::from_fn(|index| all.get(index).copied().unwrap_or_default())
 }
 
-/// The gradients of all that is trained, one after the other; zeros where there is none.
+/// The gradients of all trained parameters, one after the other; zeros where there is none.
 struct Flat<'a> {
     gradients: &'a GradientsParams,
     found: Vec<Tensor<1>>,
@@ -140,7 +140,7 @@ impl ModuleVisitor for Flat<'_> {
     }
 }
 
-/// The way back.
+/// Turns the values back into gradients.
 struct Back<I, J> {
     values: I,
     is_there: J,
@@ -163,7 +163,7 @@ impl<'a, I: Iterator<Item = f32>, J: Iterator<Item = &'a f32>> ModuleVisitor for
     }
 }
 
-/// Gives every rank the first one's values of all that is trained.
+/// Gives every rank the first rank's values of all trained parameters.
 pub(crate) fn hand_out<M: TrainTarget>(
     exchange: &dyn Exchange,
     model: M,

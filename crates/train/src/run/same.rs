@@ -1,4 +1,4 @@
-//! Whether all ranks are about to train the same.
+//! Checks that all ranks are about to train the same thing.
 
 use burn_peft_data::Examples;
 use toml::Table;
@@ -12,10 +12,11 @@ use crate::objective::Objective;
 use crate::run::target::TrainTarget;
 use crate::run::train::configuration;
 
-/// Of so many keys that differ a message tells.
+/// The most keys with differences that a message names.
 const TOLD: usize = 3;
 
-/// Checks that every rank has the same training file; the folder that rank 0 alone writes into may differ.
+/// Checks that every rank has the same training file. Only `output_dir` may differ: rank 0 alone
+/// writes into it.
 ///
 /// # Errors
 /// If a key differs, on every rank: the error names the rank, the key and both values.
@@ -33,8 +34,8 @@ pub(crate) fn check_same_table(exchange: &dyn Exchange, config: &Table) -> Resul
     check(exchange, keys.collect())
 }
 
-/// Checks that every rank has the same model and data. It reads the weights that training does not change
-/// once; what it does change rank 0 hands out.
+/// Checks that every rank has the same model and data. This reads the frozen weights once; the
+/// trained weights are not compared, since rank 0 hands them out.
 ///
 /// # Errors
 /// If they differ, on every rank: the error names the rank, and what differs.
@@ -54,7 +55,7 @@ pub fn check_same_work<T: TrainTarget>(
     };
     let config = model.config_json().unwrap_or_default();
     let config = format!("BLAKE3 {}", blake3::hash(config.as_bytes()));
-    // Only a model in training says what of it is frozen.
+    // Only a model in training mode knows which of its weights are frozen.
     let base = frozen_hash(&model.clone().train()).map(|hash| format!("BLAKE3 {hash}"));
     let all = [
         ("another model's config.json", Some(config)),
@@ -68,7 +69,7 @@ pub fn check_same_work<T: TrainTarget>(
     check(exchange, all.collect())
 }
 
-/// Compares what this rank has, each with a name, with what rank 0 has.
+/// Compares what this rank has, each value with its name, with what rank 0 has.
 pub(crate) fn check(exchange: &dyn Exchange, own: Vec<(String, String)>) -> Result<()> {
     if exchange.size() == 1 {
         return Ok(());
@@ -93,7 +94,7 @@ pub(crate) fn check(exchange: &dyn Exchange, own: Vec<(String, String)>) -> Resu
         true => String::new(),
         false => format!("{} has {}", exchange.name(), differences.join("; ")),
     };
-    // All hear of it before any of them goes on.
+    // All ranks hear of a difference before any of them continues.
     let said = exchange.gather(said.into_bytes())?;
     match said.iter().find(|said| !said.is_empty()) {
         None => Ok(()),

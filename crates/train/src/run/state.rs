@@ -1,38 +1,38 @@
-//! Where a run is: all that has to survive for it to go on, beside weights and moments.
+//! The state of a run: what it needs to resume besides weights and moments.
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::best::Best;
 use crate::objective::metric::Sums;
 
-/// Where a run is. The order of the data, the learning rate and all randomness are pure functions
-/// of this and of the arguments.
+/// The state of a run. The order of the data, the learning rate and all randomness are pure
+/// functions of this state and the arguments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainState {
     /// Optimizer steps done.
     pub global_step: usize,
-    /// The ranks that the run was begun with: a batch of all has `per_device_train_batch_size` rows for
-    /// each of them, whoever goes on with it.
+    /// The number of ranks that the run began with. A batch of all ranks has
+    /// `per_device_train_batch_size` rows for each of them, however many ranks continue the run.
     #[serde(default = "one")]
     pub ranks: usize,
-    /// The batch that comes next.
+    /// The next batch.
     pub next: Position,
-    /// Tokens seen, padding left out.
+    /// Tokens seen, without padding.
     pub num_input_tokens_seen: usize,
-    /// The losses of all steps together.
+    /// The sum of the losses of all steps.
     pub total_loss: f64,
     /// What was measured since the last log entry.
     pub since_log: Window,
-    /// How the loss has gone lately.
+    /// The recent course of the loss.
     #[serde(default)]
     pub trend: Trend,
-    /// What the evaluations so far say.
+    /// The best evaluation and checkpoint so far.
     #[serde(default)]
     pub best: Best,
-    /// The step after which the last evaluation was finished, 0 for none.
+    /// The step of the last finished evaluation; 0 if there was none.
     #[serde(default)]
     pub evaluated: usize,
-    /// Of several ranks the bytes that each has given into exchanges, or got from them.
+    /// With several ranks, the bytes that each rank has passed to exchanges or received from them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub exchanged_bytes: u64,
 }
@@ -45,7 +45,7 @@ fn one() -> usize {
     1
 }
 
-/// A running mean and variance of the loss, over some fifty steps.
+/// A running mean and variance of the loss, over about fifty steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trend {
     /// Steps seen.
@@ -54,15 +54,16 @@ pub struct Trend {
     pub mean: f64,
     /// The variance.
     pub variance: f64,
-    /// The mean of the first steps, once they are seen.
+    /// The mean over the first steps, once they are done.
     #[serde(default)]
     pub first: f64,
 }
 
 impl Trend {
-    /// Takes in the loss of a step. Tells by how many standard deviations it lies above the mean,
-    /// if those are more than three and it is at least half of what the run began with: where all losses
-    /// are near zero, one hard row among easy ones is far above the others, and nothing is wrong.
+    /// Takes in the loss of a step. Returns by how many standard deviations the loss lies above the
+    /// mean, if by more than three and if it is at least half of what the run began with. Where all
+    /// losses are near zero, one hard row among easy ones is far above the others, and nothing is
+    /// wrong.
     pub fn observe(&mut self, loss: f64) -> Option<f64> {
         const FIRST: usize = 20;
         const SHARE: f64 = 0.02;
@@ -94,13 +95,13 @@ pub struct Position {
 pub struct Window {
     /// Steps.
     pub steps: usize,
-    /// Their losses together.
+    /// The sum of their losses.
     pub loss: f64,
-    /// Their tokens, padding left out.
+    /// Their tokens, without padding.
     pub tokens: usize,
-    /// The time they took.
+    /// The time they took, in seconds.
     pub seconds: f64,
-    /// What the objective measured of them.
+    /// What the objective measured in them.
     #[serde(default)]
     pub measured: Sums,
 }
@@ -111,20 +112,20 @@ impl Window {
         self.loss / self.steps.max(1) as f64
     }
 
-    /// Tokens a second.
+    /// Tokens per second.
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.seconds.max(1e-9)
     }
 }
 
 impl TrainState {
-    /// Counts a step, behind which the batch `next` comes.
+    /// Counts a step; the batch `next` comes after it.
     pub fn advance(&mut self, next: Position) {
         self.global_step += 1;
         self.next = next;
     }
 
-    /// Adds up what a step has found.
+    /// Adds the results of a step.
     pub fn count(&mut self, loss: f64, tokens: usize, seconds: f64) {
         self.num_input_tokens_seen += tokens;
         self.total_loss += loss;
@@ -145,8 +146,8 @@ impl TrainState {
     }
 }
 
-/// The seed of the randomness (dropout) within a step of a run. All forward passes of the step share it:
-/// what is random of a row goes by the row's place in the step.
+/// The seed of the randomness (dropout) within a step. All forward passes of the step share it: a
+/// row's random values depend on the row's place in the step.
 pub(crate) fn step_seed(seed: u64, step: usize) -> u64 {
     // The finaliser of SplitMix64 spreads neighbouring numbers over all bits.
     let mix = |x: u64| {

@@ -19,7 +19,7 @@ use crate::run::loader::MicroBatch;
 use crate::run::target::TrainTarget;
 use crate::seeing::metrics::StepMetrics;
 
-/// Values, and what they are of.
+/// Trained weights, and values for them.
 type Weights = (Trained, Vec<f32>);
 
 /// A model in training.
@@ -30,27 +30,27 @@ pub struct Trainee<T: Module> {
     /// Where [`optimize`](TrainStep::optimize) puts the optimizer's state when asked for it.
     #[module(skip)]
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
-    /// Other weights, for [`optimize`](TrainStep::optimize) to set.
+    /// New weights for [`optimize`](TrainStep::optimize) to set.
     #[module(skip)]
     weights: Arc<Mutex<Option<Weights>>>,
     #[module(skip)]
     gradient_checkpointing: bool,
-    /// What corrects gradients before a step, with `optim = "lorafa"`.
+    /// Corrects gradients before a step, with `optim = "lorafa"`.
     #[module(skip)]
     lora_fa: Option<Arc<LoraFa>>,
-    /// The number of the optimizer step that comes next, from 1.
+    /// The number of the next optimizer step, from 1.
     #[module(skip)]
     next_step: Arc<AtomicUsize>,
-    /// The norm of the gradients of the step that comes next, and what they are clipped to.
+    /// The norm of the next step's gradients, and the norm that they are clipped to.
     #[module(skip)]
     clipping: Arc<Mutex<Option<(Tensor<1>, f64)>>>,
-    /// What makes the steps in Burn's optimizer's place, on GPUs.
+    /// Makes the steps in place of Burn's optimizer, on GPUs.
     #[module(skip)]
     flat: Option<Arc<Mutex<Flat>>>,
 }
 
 impl<T: Module> Trainee<T> {
-    /// For a model that is in training (`Module::train`).
+    /// Wraps a model in training mode (`Module::train`).
     pub fn new(model: T, gradient_checkpointing: bool) -> Self {
         Self {
             model,
@@ -64,13 +64,13 @@ impl<T: Module> Trainee<T> {
         }
     }
 
-    /// Makes the steps of all parameters at once where that can be done.
+    /// Updates all parameters at once where possible.
     pub(crate) fn with_flat(mut self, flat: Option<Flat>) -> Self {
         self.flat = flat.map(|flat| Arc::new(Mutex::new(flat)));
         self
     }
 
-    /// Has the gradients of the step that comes next, whose norm this is (`[1]`), clipped on the device.
+    /// Has the next step's gradients, whose norm is `norm` (`[1]`), clipped on the device.
     pub(crate) fn set_clipping(&self, norm: Tensor<1>, max_norm: f64) {
         *lock(&self.clipping) = Some((norm, max_norm));
     }
@@ -81,7 +81,7 @@ impl<T: Module> Trainee<T> {
         self
     }
 
-    /// Says which optimizer step comes next, from 1.
+    /// Sets the number of the next optimizer step, from 1.
     pub(crate) fn set_next_step(&self, step: usize) {
         self.next_step.store(step, Ordering::Relaxed);
     }
@@ -91,8 +91,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The state of a learner's optimizer. Burn's `Learner` keeps it to itself, but it hands the
-/// optimizer to the model at every step: one without gradients changes nothing and reads it.
+/// The state of a learner's optimizer. Burn's `Learner` keeps it to itself, but hands the optimizer
+/// to the model at every step. A step without gradients changes nothing and reads the state.
 pub(crate) fn optimizer_record<T: TrainTarget>(
     learner: &mut Learner<Trainee<T>>,
 ) -> OptimizerRecord {
@@ -102,7 +102,8 @@ pub(crate) fn optimizer_record<T: TrainTarget>(
     slot.take().unwrap_or_default()
 }
 
-/// Sets all weights that are trained, the same way: nothing else changes a learner's model.
+/// Sets all trained weights, also in a step without gradients: a learner's model cannot be changed
+/// otherwise.
 pub(crate) fn set_weights<T: TrainTarget>(
     learner: &mut Learner<Trainee<T>>,
     trained: &Trained,
@@ -115,15 +116,15 @@ pub(crate) fn set_weights<T: TrainTarget>(
     learner.optimizer_step(GradientsParams::new());
 }
 
-/// What a pass gives; the strategy adds what Burn's metrics show.
+/// The result of a pass; the strategy adds what Burn's metrics show.
 #[derive(Debug)]
 pub struct StepOutput {
-    /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph. None
-    /// of what is shown alone.
+    /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph.
+    /// `None` if the output is only shown.
     pub loss: Option<Tensor<1>>,
-    /// What is measured beside the loss, `[sums]`, on the device.
+    /// What is measured besides the loss, `[sums]`, on the device.
     pub sums: Option<Tensor<1>>,
-    /// What is shown of an optimizer step, or of a batch of an evaluation.
+    /// What is shown for an optimizer step, or for a batch of an evaluation.
     pub metrics: StepMetrics,
 }
 
@@ -132,7 +133,7 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
     type Output = StepOutput;
 
     fn step(&self, item: MicroBatch<T>) -> TrainOutput<StepOutput> {
-        // Over all batches of a step, these sum up to one.
+        // Over all batches of a step, the shares sum up to one.
         let share = item.weight * item.objective.denominator(&item.batch);
         let regularizer = self.model.regularizer().map(|term| term * share);
         if self.gradient_checkpointing
@@ -168,7 +169,8 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             metrics: StepMetrics::default(),
         };
         if !loss.is_tracked() {
-            // It depends on nothing that is trained, which the guard of the first step reports.
+            // The loss depends on nothing that is trained; the check of the first step reports
+            // that.
             return TrainOutput {
                 grads: GradientsParams::new(),
                 item: output,
@@ -196,7 +198,7 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
         let mut clipping = lock(&self.clipping).take();
         let mut seen = self.model.step_gradients(&gradients);
         if self.lora_fa.is_some() || self.flat.is_none() || !seen.is_empty() {
-            // They look at gradients that are clipped.
+            // LoRA-FA and the methods expect clipped gradients.
             if let Some((norm, max_norm)) = clipping.take() {
                 clip(&self, &mut gradients, norm, max_norm);
             }
@@ -244,7 +246,7 @@ impl<T: TrainTarget> InferenceStep for Trainee<T> {
 
 impl ItemLazy for StepOutput {
     fn sync(self) -> Result<Self, ExecutionError> {
-        // The strategy has read what the metrics need.
+        // The strategy has already read what the metrics need.
         Ok(self)
     }
 }

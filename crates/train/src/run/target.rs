@@ -1,4 +1,4 @@
-//! What can be trained, and what of it is saved.
+//! What can be trained, and which parts of it are saved.
 
 use std::path::Path;
 
@@ -18,23 +18,23 @@ use crate::error::{ArgumentProblem, Result, ResumeProblem, TrainError};
 
 /// A language model that can be trained: one with adapters, or one whose own weights are trained.
 pub trait TrainTarget: CausalLm + 'static {
-    /// Writes what training changes into a folder that is there.
+    /// Writes what training changes into an existing folder.
     ///
     /// # Errors
     /// If a file cannot be written.
     fn save(&self, dir: &Path) -> Result<()>;
 
-    /// Sets what training changes to what [`save_checkpoint`](Self::save_checkpoint) has written of
-    /// this very model.
+    /// Restores what training changes from the files that
+    /// [`save_checkpoint`](Self::save_checkpoint) wrote for this very model.
     ///
     /// # Errors
     /// If a file is missing or broken, or if it is another model's.
     fn restore(&mut self, dir: &Path) -> Result<()>;
 
-    /// Every parameter, by a name that is the same in every process.
+    /// Every parameter, under a name that is the same in every process.
     fn parameters(&self) -> Vec<NamedParameter>;
 
-    /// Keeps what is frozen of linear layers and embeddings in `dtype`; see
+    /// Keeps the frozen weights of linear layers and embeddings in `dtype`; see
     /// [`burn_peft::cast_frozen`].
     fn cast_frozen(&mut self, dtype: FloatDType);
 
@@ -52,8 +52,9 @@ pub trait TrainTarget: CausalLm + 'static {
         Err(TrainError::argument("optim", ArgumentProblem::NoLora))
     }
 
-    /// Calls `visit` with every slot whose frozen weight is kept in the blocks of a file or in the eight
-    /// bits that its products are made in, and the identity of the parameter in whose place it is.
+    /// Calls `visit` with every slot whose frozen weight is kept in the blocks of a file or in the
+    /// eight bits that its products use, and with the id of the parameter that stands for this
+    /// weight.
     fn visit_kept(&self, _visit: &mut dyn FnMut(ParamId, &dyn Slot)) {}
 
     /// What training adds to the mean loss, `[1]`.
@@ -61,7 +62,7 @@ pub trait TrainTarget: CausalLm + 'static {
         None
     }
 
-    /// What [`after_step`](Self::after_step) needs of gradients that the optimizer will use up.
+    /// What [`after_step`](Self::after_step) needs from the gradients, which the optimizer uses up.
     fn step_gradients(&self, _gradients: &GradientsParams) -> StepGradients {
         StepGradients::default()
     }
@@ -69,7 +70,8 @@ pub trait TrainTarget: CausalLm + 'static {
     /// Runs after the `step`th optimizer step, from 1.
     fn after_step(&mut self, _step: usize, _gradients: &StepGradients) {}
 
-    /// Writes into a folder all that [`restore`](Self::restore) needs to go on, to the last bit.
+    /// Writes everything that [`restore`](Self::restore) needs to continue exactly, to the last
+    /// bit, into a folder.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -78,7 +80,7 @@ pub trait TrainTarget: CausalLm + 'static {
     }
 }
 
-/// The adapters are trained and saved, never the base.
+/// The adapters are trained and saved, the base never is.
 impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
     fn save(&self, dir: &Path) -> Result<()> {
         Ok(self.save_pretrained(dir)?)
@@ -143,7 +145,8 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
     }
 }
 
-/// With adapters, these are trained and saved; without, all weights (`peft_type = "NONE"`).
+/// With adapters, the adapters are trained and saved; without, all weights are
+/// (`peft_type = "NONE"`).
 impl TrainTarget for LanguageModel {
     fn save(&self, dir: &Path) -> Result<()> {
         match self {
@@ -213,15 +216,15 @@ impl TrainTarget for LanguageModel {
 
     fn save_checkpoint(&self, dir: &Path) -> Result<()> {
         match self {
-            // In 32 bits, as it is trained, whatever its base was in.
+            // In 32 bits, as it is trained, whatever the base was stored in.
             Self::Base(model) => Ok(model.save_with(dir, &SaveOptions::default())?),
             Self::Peft(model) => model.save_checkpoint(dir),
         }
     }
 }
 
-/// Checks that an adapter's configuration is the one in a file, but for keys that say nothing of
-/// what it computes, and those that training has `learnt`.
+/// Checks that an adapter's configuration matches the one in a file, except for keys that do not
+/// change what it computes, and those that training has `learnt`.
 fn compare(config: &Map<String, Value>, learnt: &[&str], path: &Path) -> Result<()> {
     const FREE: [&str; 6] = [
         "base_model_name_or_path",
@@ -234,7 +237,7 @@ fn compare(config: &Map<String, Value>, learnt: &[&str], path: &Path) -> Result<
     let broken = |error: serde_json::Error| TrainError::io(path)(error.into());
     let text = read_text(path)?;
     let then: Map<String, Value> = serde_json::from_str(&text).map_err(broken)?;
-    // By way of text, in which floats may lose their last bit.
+    // The file's floats went through text, in which they may lose their last bit.
     let now = serde_json::to_string(config).map_err(broken)?;
     let now: Map<String, Value> = serde_json::from_str(&now).map_err(broken)?;
     let is_free = |key: &str| FREE.contains(&key) || learnt.contains(&key);

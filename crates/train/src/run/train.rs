@@ -1,4 +1,4 @@
-//! Running a training: from a model and examples to a trained model and its files.
+//! Training: from a model and examples to a trained model and its files.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -46,37 +46,38 @@ use crate::seeing::sample::SamplePrompts;
 
 /// How a run is watched and stopped.
 pub struct TrainOptions {
-    /// What shows the run: a [`ProgressRenderer`], or any other renderer of Burn's.
+    /// Shows the run: a [`ProgressRenderer`], or any of Burn's renderers.
     pub renderer: Box<dyn MetricsRenderer>,
     /// Stops the run after its current step, from any thread.
     pub interrupter: Interrupter,
-    /// Continued after every evaluation, into `metrics.jsonl`.
+    /// The prompts that are continued after every evaluation; the results go into `metrics.jsonl`.
     pub samples: Option<SamplePrompts>,
-    /// What the model was before training; step 0 of `metrics.jsonl` in a run with evaluations.
+    /// The evaluation of the model before training; step 0 of `metrics.jsonl` in a run with
+    /// evaluations.
     pub before: Assessment,
     /// The folder of a checkpoint to go on from.
     pub resume: Option<PathBuf>,
-    /// The training file, which checkpoints record: a run goes on only where no key differs that
-    /// changes what is computed.
+    /// The training file, which checkpoints record: a run resumes only if all keys that change what
+    /// is computed are the same.
     pub config: Option<TrainConfig>,
-    /// What makes vectors of texts, and the size of the model's hidden states: written beside every
-    /// checkpoint.
+    /// How hidden states become a text's vector, and the size of the hidden states: written with
+    /// every checkpoint.
     pub modules: Option<(Modules, usize)>,
-    /// The trained model is not saved: the run was for its numbers.
+    /// Whether the trained model is discarded, because only the run's numbers are wanted.
     pub discard: bool,
-    /// The output folder, where it is held already; or else the run holds it.
+    /// The output folder, if the caller holds it already; otherwise the run holds it.
     pub folder: Option<Arc<RunFolder>>,
-    /// How this process reaches the others that train the model with it.
+    /// How this process reaches the others that train the same model.
     pub exchange: Arc<dyn Exchange>,
-    /// Whether they have found with [`check_same_config`](crate::check_same_config) and
-    /// [`check_same_work`](crate::check_same_work) that they are about to train the same.
+    /// Whether the ranks have already found with [`check_same_config`](crate::check_same_config)
+    /// and [`check_same_work`](crate::check_same_work) that they train the same thing.
     pub compared: bool,
-    /// How often they exchange what they learn.
+    /// How often the ranks exchange what they learn.
     pub distributed: DistributedConfig,
 }
 
 impl Default for TrainOptions {
-    /// Nothing is shown, and nobody stops the run.
+    /// A run that shows nothing and that nobody stops.
     fn default() -> Self {
         Self {
             renderer: Box::new(ProgressRenderer::hidden()),
@@ -95,7 +96,7 @@ impl Default for TrainOptions {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct TrainOutcome<T> {
     /// The trained model, without dropout and gradients (`Module::valid`).
@@ -108,31 +109,33 @@ pub struct TrainOutcome<T> {
     pub train_loss: f64,
     /// The time the run took, in seconds.
     pub train_runtime: f64,
-    /// Tokens seen, padding left out.
+    /// Tokens seen, without padding.
     pub tokens: usize,
-    /// The evaluations in the course of the run.
+    /// The evaluations during the run.
     pub evaluations: Vec<EvalLog>,
-    /// The evaluation of `model`, where the run has made it.
+    /// The evaluation of `model`, if the run made it.
     pub evaluation: Option<Evaluation>,
-    /// Which evaluation was the best, and which checkpoint.
+    /// The best evaluation and the best checkpoint.
     pub best: Best,
     /// Whether `early_stopping_patience` ended the run.
     pub early_stopped: bool,
-    /// The checkpoints there are, the oldest first.
+    /// The checkpoints in the output folder, the oldest first.
     pub checkpoints: Vec<PathBuf>,
     /// Why the run stopped before its last step, if someone stopped it.
     pub interrupted: Option<String>,
 }
 
-/// Trains a language model and writes into `output_dir`: what training changes (an adapter's two files),
-/// `metrics.jsonl`, and `checkpoint-N` folders. Files of those names are replaced, others stay.
+/// Trains a language model and writes into `output_dir`: what training changes (an adapter's two
+/// files), `metrics.jsonl`, and `checkpoint-N` folders. Files with these names are replaced; others
+/// stay.
 ///
-/// A run that is interrupted still writes what it has, and a checkpoint to go on from
-/// ([`TrainOptions::resume`]). It goes on as if it had never stopped: on the CPU bit for bit.
+/// An interrupted run still writes what it has, and a checkpoint to continue from
+/// ([`TrainOptions::resume`]). It continues as if it had never stopped: on the CPU bit for bit.
 ///
 /// # Errors
-/// If an argument cannot be, a trainable tensor does not learn, a loss is not finite, a file
-/// cannot be written or the device fails; the error names it. If another run writes into the folder.
+/// If an argument is invalid, a trainable tensor does not learn, a loss is not finite, a file
+/// cannot be written or the device fails; the error names it. Also if another run writes into the
+/// folder.
 pub fn train<T: TrainTarget>(
     model: T,
     train: Examples,
@@ -146,7 +149,7 @@ pub fn train<T: TrainTarget>(
 /// As [`train`], for an objective.
 ///
 /// # Errors
-/// As [`train`]; or if the objective has no such metric as `metric_for_best_model`.
+/// As [`train`]; also if the objective does not have the metric `metric_for_best_model`.
 pub fn train_with<T: TrainTarget>(
     objective: Arc<dyn Objective<T>>,
     model: T,
@@ -168,7 +171,7 @@ pub fn train_with<T: TrainTarget>(
     let exchange = options.exchange;
     let writes = exchange.is_first();
     let config = configuration(options.config.as_ref(), arguments)?;
-    // Before anything is written.
+    // This comes before anything is written.
     if !options.compared {
         same::check_same_table(&*exchange, &config)?;
         let validation = validation.as_ref();
@@ -225,7 +228,7 @@ pub fn train_with<T: TrainTarget>(
     let parts: Vec<&Examples> = parts.into_iter().flatten().collect();
     objective.prepare(&parts, arguments.per_device_train_batch_size)?;
     let train = Arc::new(train);
-    // Burn wants a loader in any case; without validation nothing is drawn from it.
+    // Burn always wants a loader; without validation nothing is drawn from it.
     let validation = validation.map_or_else(|| Arc::clone(&train), Arc::new);
     let train = Loader::new(
         Arc::clone(&objective),
@@ -299,7 +302,7 @@ pub fn train_with<T: TrainTarget>(
             }
             checkpoints.adopt(&identity)?;
             if let Some(step) = state.best.checkpoint() {
-                // What the first rank finds is so for all: the others may not see the folder.
+                // The first rank decides for all: the others may not see the folder.
                 let gone = match writes {
                     true => CheckpointInfo::find(&checkpoints.path(step)).err(),
                     false => None,
@@ -419,8 +422,7 @@ pub fn train_with<T: TrainTarget>(
     })
 }
 
-/// What a checkpoint records of the configuration: the training file, its `[training]` as it is
-/// used.
+/// The configuration that a checkpoint records: the training file, with `[training]` as it is used.
 pub(crate) fn configuration(
     config: Option<&TrainConfig>,
     arguments: &TrainingArguments,

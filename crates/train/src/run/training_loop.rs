@@ -1,4 +1,4 @@
-//! The training loop: a strategy of ours for Burn's `SupervisedTraining`.
+//! The training loop: our strategy for Burn's `SupervisedTraining`.
 //!
 //! It counts optimizer steps, where Burn's own strategies count epochs. Each step draws as many
 //! batches as it accumulates, reads one pair of numbers (loss and gradient norm) from the device, and
@@ -43,37 +43,37 @@ mod saving;
 
 use done::{Done, Numbers, Read};
 
-/// What is to be done, and what came of it.
+/// The task of a run, and its results.
 pub(crate) struct StepStrategy<T> {
     pub exchange: Arc<dyn Exchange>,
     pub objective: Arc<dyn Objective<T>>,
     pub arguments: TrainingArguments,
     pub steps: Steps,
     pub batches_per_epoch: usize,
-    /// The files the rows are from.
+    /// The files that the rows come from.
     pub files: Vec<String>,
-    /// What is continued after every evaluation.
+    /// The prompts that are continued after every evaluation.
     pub samples: Option<SamplePrompts>,
-    /// What a checkpoint has of sentence-transformers' files, and the size of the hidden states.
+    /// What a checkpoint holds of sentence-transformers' files, and the size of the hidden states.
     pub modules: Option<(Modules, usize)>,
-    /// What a checkpoint says beside the run's state.
+    /// What a checkpoint records besides the run's state.
     pub identity: RefCell<Saved>,
     pub record: RefCell<Record>,
-    /// Why the run stopped too early.
+    /// The error that ended the run early.
     pub error: RefCell<Option<TrainError>>,
 }
 
-/// What a run leaves.
+/// The results of a run so far.
 pub(crate) struct Record {
     pub state: TrainState,
     pub metrics: MetricsFile,
     pub checkpoints: Checkpoints,
     pub evaluations: Vec<EvalLog>,
-    /// The last of them, with its step.
+    /// The last evaluation, with its step.
     pub evaluation: Option<(usize, Evaluation)>,
     /// Whether someone has stopped the run, on this rank or another.
     pub was_stopped: bool,
-    /// Of ranks that make steps of their own.
+    /// Present if ranks make steps on their own.
     pub local: Option<LocalSteps>,
 }
 
@@ -118,18 +118,18 @@ struct Run<'a, T: TrainTarget> {
     valid: ValidLoader<Trainee<T>>,
     events: SupervisedTrainingEventProcessor<Trainee<T>>,
     interrupter: Interrupter,
-    /// Whether the gradients of the first step were checked.
+    /// Whether the gradients of the first step have been checked.
     guarded: bool,
-    /// Of several ranks, whether all know that one of them was told to stop.
+    /// With several ranks: whether all know that one of them was told to stop.
     told_to_stop: bool,
     /// Whether the numbers of steps stay on the device until they are shown.
     is_late: bool,
-    /// The steps that are done and not yet written down.
+    /// The steps that are done but not yet written down.
     done: Vec<Done>,
 }
 
 impl<T: TrainTarget> Run<'_, T> {
-    /// All steps that are left, until someone interrupts.
+    /// Makes all remaining steps, until someone interrupts.
     fn all<'b>(
         &mut self,
         mut batches: Box<dyn DataLoaderIterator<MicroBatch<T>> + 'b>,
@@ -137,7 +137,7 @@ impl<T: TrainTarget> Run<'_, T> {
         self.keep_best();
         self.start_training();
         if self.evaluation_is_due() {
-            // The run was interrupted in the middle of it.
+            // The run was interrupted in the middle of this evaluation.
             self.evaluate(self.record.state.next.epoch as usize)?;
             self.start_training();
         }
@@ -158,7 +158,7 @@ impl<T: TrainTarget> Run<'_, T> {
             if evaluates {
                 self.evaluate(epoch as usize + 1)?;
             }
-            // As transformers does, the last step is saved too where steps are.
+            // As in transformers, `save_strategy = "steps"` also saves the last step.
             let arguments = self.arguments;
             let ends_saved = last && arguments.save_strategy == IntervalStrategy::Steps;
             if self.is_due(arguments.save_strategy, arguments.save_steps) || ends_saved {
@@ -173,8 +173,8 @@ impl<T: TrainTarget> Run<'_, T> {
             }
         }
         self.settle()?;
-        // All agree on how it has ended before any of them saves: of a signal after the last step one
-        // rank may have heard alone.
+        // All ranks agree on how the run ended before any of them saves: one rank alone may have
+        // heard a signal after the last step.
         let exchange = Arc::clone(&self.strategy.exchange);
         let is_told = exchange.any(self.interrupter.should_stop())?;
         self.stop_with_others(is_told);
@@ -185,7 +185,7 @@ impl<T: TrainTarget> Run<'_, T> {
         if exchange.any(saves && exchange.is_first())? {
             self.save()?;
         }
-        // Everything is written before anyone goes on.
+        // Everything is written before any rank continues.
         exchange.any(false)?;
         Ok(())
     }
@@ -198,7 +198,7 @@ impl<T: TrainTarget> Run<'_, T> {
         }
     }
 
-    /// Stops with the others, if one of them was told to.
+    /// Stops this rank with the others, if one of them was told to.
     fn stop_with_others(&mut self, is_told: bool) {
         self.told_to_stop |= is_told;
         if is_told && !self.interrupter.should_stop() {
@@ -206,7 +206,7 @@ impl<T: TrainTarget> Run<'_, T> {
         }
     }
 
-    /// Whether something is to be done after the step that was done last.
+    /// Whether something with this strategy is due after the last step.
     fn is_due(&self, strategy: IntervalStrategy, steps: usize) -> bool {
         let state = &self.record.state;
         match strategy {
@@ -222,7 +222,8 @@ impl<T: TrainTarget> Run<'_, T> {
             && self.is_due(self.arguments.eval_strategy, self.arguments.eval_steps())
     }
 
-    /// The model that all ranks have in common: that of this rank, unless it makes steps of its own.
+    /// The model that all ranks have in common: this rank's, unless the ranks make steps on their
+    /// own.
     fn common_model(&self) -> Trainee<T> {
         let model = self.learner.model();
         match &self.record.local {
@@ -231,7 +232,7 @@ impl<T: TrainTarget> Run<'_, T> {
         }
     }
 
-    /// Has ranks that make steps of their own go on with what all have learnt, where it is time.
+    /// Lets ranks that make steps on their own continue with what all have learnt, if it is time.
     fn exchange_weights(&mut self, is_last: bool) -> Result<()> {
         let step = self.record.state.global_step;
         let Some(local) = &mut self.record.local else {
@@ -245,7 +246,7 @@ impl<T: TrainTarget> Run<'_, T> {
         Ok(())
     }
 
-    /// One optimizer step.
+    /// Makes one optimizer step.
     fn step(&mut self, batches: &mut dyn DataLoaderIterator<MicroBatch<T>>) -> Result<()> {
         let started = Instant::now();
         let window = self.draw(batches)?;
@@ -352,7 +353,7 @@ impl<T: TrainTarget> Run<'_, T> {
         Ok(())
     }
 
-    /// The number of the step that is being done, from 1.
+    /// The number of the current step, from 1.
     fn next_step(&self) -> usize {
         self.record.state.global_step + 1
     }
@@ -366,7 +367,7 @@ impl<T: TrainTarget> Run<'_, T> {
         Ok(())
     }
 
-    /// The batches of one step: fewer at the end of an epoch.
+    /// Draws the batches of one step: fewer at the end of an epoch.
     fn draw(
         &self,
         batches: &mut dyn DataLoaderIterator<MicroBatch<T>>,

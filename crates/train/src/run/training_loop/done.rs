@@ -1,4 +1,4 @@
-//! Steps that are done, and how their numbers are read, shown and written down.
+//! Finished steps: how their numbers are read, shown and written down.
 
 use std::time::Instant;
 
@@ -19,17 +19,18 @@ use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics::StepMetrics;
 use crate::seeing::metrics_file::TrainLog;
 
-/// The most steps whose numbers wait on a GPU: a loss that is none is seen after so many at the latest.
+/// The most steps whose numbers wait on a GPU: a loss that is not finite is noticed after so many
+/// steps at the latest.
 const MOST: usize = 50;
 
-/// A step that is done.
+/// A finished step.
 pub(super) struct Done {
     pub step: usize,
     pub epoch: f64,
     pub learning_rate: ModuleLearningRate,
     pub mean_loss: Tensor<1>,
     pub numbers: Numbers,
-    /// What its batches count for.
+    /// The sum of its batches' `Objective::count`.
     pub count: usize,
     pub tokens: usize,
     /// Its rows, and their file.
@@ -38,10 +39,10 @@ pub(super) struct Done {
 }
 
 /// The numbers of a step.
-// Fifty of them at most are kept, and on a GPU all are tensors.
+// At most fifty are kept, and on a GPU all of them are tensors.
 #[allow(clippy::large_enum_variant)]
 pub(super) enum Numbers {
-    /// The mean loss, where it has one the norm of the gradients, and what was measured beside it, one
+    /// The mean loss, the norm of the gradients if there is one, and what else was measured, one
     /// after the other.
     OnDevice {
         numbers: Tensor<1>,
@@ -50,7 +51,7 @@ pub(super) enum Numbers {
     Read(Read),
 }
 
-/// The numbers of a step, read.
+/// The numbers of a step, on the host.
 pub(super) struct Read {
     pub loss: f64,
     pub grad_norm: f64,
@@ -58,7 +59,7 @@ pub(super) struct Read {
 }
 
 impl Numbers {
-    /// Waits for the device.
+    /// Reads the numbers, which waits for the device.
     pub fn read(self) -> Result<Read> {
         match self {
             Self::OnDevice { numbers, has_norm } => Ok(Read::of(&read_all(numbers)?, has_norm)),
@@ -87,8 +88,8 @@ impl Read {
 }
 
 impl<T: TrainTarget> Run<'_, T> {
-    /// Whether numbers can be read late: from a GPU, which works on while the host goes on. Ranks need
-    /// theirs in every step.
+    /// Whether numbers can be read late: from a GPU, which continues to work while the host does.
+    /// Several ranks need their numbers in every step.
     pub(super) fn reads_late(&self) -> bool {
         let device = self.learner.model().model.device();
         self.strategy.exchange.size() == 1 && (is_gpu(&device) || is_forced())
@@ -106,7 +107,7 @@ impl<T: TrainTarget> Run<'_, T> {
         step.is_multiple_of(self.arguments.logging_steps) || step == self.steps.total
     }
 
-    /// Reads the numbers of all steps that are done, shows them and writes down those to log.
+    /// Reads the numbers of all finished steps, shows them, and logs those that are due.
     pub(super) fn settle(&mut self) -> Result<()> {
         let started = Instant::now();
         let mut done = std::mem::take(&mut self.done);
@@ -126,7 +127,8 @@ impl<T: TrainTarget> Run<'_, T> {
                 }
             }
         }
-        // What the device still had to do for all of them, which their own time leaves out.
+        // The time that the device still needed for all of these steps, which their own times leave
+        // out.
         let wait = started.elapsed().as_secs_f64() / done.len().max(1) as f64;
         for done in &mut done {
             done.seconds += wait;
@@ -139,7 +141,7 @@ impl<T: TrainTarget> Run<'_, T> {
         Ok(())
     }
 
-    /// Counts a step, shows it, and writes it down if it is one to log.
+    /// Counts a step, shows it, and logs it if it is due.
     fn write_down(&mut self, done: Done) -> Result<()> {
         let Read {
             loss,
@@ -214,7 +216,7 @@ impl<T: TrainTarget> Run<'_, T> {
     }
 }
 
-/// Whether a test has numbers read late on the CPU too.
+/// Whether a test reads numbers late on the CPU too.
 fn is_forced() -> bool {
     #[cfg(test)]
     return forced::is_on();
@@ -239,7 +241,7 @@ pub(crate) mod forced {
         MOST_READ.set(MOST_READ.get().map(|most| most.max(steps)));
     }
 
-    /// Has numbers read late in runs on this thread; returns the most steps that were read together.
+    /// Reads numbers late in runs on this thread; returns the most steps that were read together.
     pub(crate) fn late<R>(run: impl FnOnce() -> R) -> (R, usize) {
         MOST_READ.set(Some(0));
         let result = run();

@@ -1,4 +1,4 @@
-//! An evaluation in the course of a run.
+//! An evaluation during a run.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::seeing::metrics::StepMetrics;
 use crate::seeing::metrics_file::EvalLog;
 
 impl<T: TrainTarget> Run<'_, T> {
-    /// Goes over the validation data.
+    /// Evaluates the model on the validation data.
     pub(super) fn evaluate(&mut self, epoch: usize) -> Result<()> {
         self.settle()?;
         let started = Instant::now();
@@ -33,7 +33,7 @@ impl<T: TrainTarget> Run<'_, T> {
         while let Some(batch) = batches.next() {
             let objective = &self.strategy.objective;
             let measured = shared.of_next(|| objective.measure(&model.model, &batch?.batch))?;
-            // What several ranks find is shown when all of it is there.
+            // What several ranks find is shown once all of it has arrived.
             if let Some(of_batch) = measured
                 && exchange.size() == 1
             {
@@ -88,7 +88,7 @@ impl<T: TrainTarget> Run<'_, T> {
         Ok(())
     }
 
-    /// Shows what was measured of a batch of an evaluation.
+    /// Shows what was measured in one batch of an evaluation.
     fn show_measured(&mut self, of_batch: &Sums, progress: Progress) {
         let means = of_batch.sums.iter().map(|&sum| of_batch.mean(sum));
         let metrics = StepMetrics {

@@ -1,4 +1,4 @@
-//! A checkpoint in the course of a run.
+//! A checkpoint during a run.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::run::step::optimizer_record;
 use crate::run::target::TrainTarget;
 
 impl<T: TrainTarget> Run<'_, T> {
-    /// Writes the checkpoint of the step that was done last.
+    /// Writes the checkpoint of the last step.
     pub(super) fn save(&mut self) -> Result<()> {
         self.settle()?;
         let step = self.record.state.global_step;
@@ -63,7 +63,7 @@ impl<T: TrainTarget> Run<'_, T> {
         })
     }
 
-    /// Names the checkpoint that stays whatever its age.
+    /// Names the checkpoint that is kept whatever its age.
     pub(super) fn keep_best(&mut self) {
         if self.arguments.load_best_model_at_end {
             self.record.checkpoints.best = self.record.state.best.checkpoint();
