@@ -300,7 +300,7 @@ pub trait Decoder: BaseModel + Sync {
         {
             return head.forward(hidden);
         }
-        // Scaling before the product gives the same, and is smaller.
+        // Scaling before the product gives the same result, and the tensor is smaller.
         let hidden = scaled(hidden, self.logit_scale());
         let logits = match self.head() {
             Some(head) => head.forward(hidden),
@@ -320,7 +320,7 @@ pub trait Decoder: BaseModel + Sync {
         let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
         match self.head_dropout() {
             None => self.logits(hidden.select(0, places)),
-            // Dropout goes by token, whichever are asked for.
+            // Dropout depends on the token, whichever tokens are asked for.
             Some(dropout) => self.scores(apply_dropout(dropout, hidden).select(0, places)),
         }
     }

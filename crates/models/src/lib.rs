@@ -1,8 +1,8 @@
 //! Language models with slots for adapters, defined with Burn.
 //!
 //! A family is a file ([`families`]) and a line in the registry ([`AutoModel`]). What all decoders
-//! do alike is written once ([`decoder`]), from parts that they share ([`parts`]); what all models
-//! answer is [`CausalLm`]. Models come from and go to Hugging Face folders ([`weights`], [`hub`]).
+//! have in common is written once ([`decoder`]), from shared parts ([`parts`]); [`CausalLm`] is the
+//! interface of all models. Models come from and go to Hugging Face folders ([`weights`], [`hub`]).
 //!
 //! ```text
 //! folder, Hub id, GGUF ──> weights ──> families ──> AutoModel ──┐
@@ -17,13 +17,13 @@
 //! use burn::tensor::Device;
 //! use burn_peft_models::{AutoModel, GenerationConfig, Pretrained, generate};
 //!
-//! // A folder, a file `….gguf`, or an id of the Hub.
+//! A folder, a `.gguf` file, or an id on the Hub.
 //! let model = AutoModel::from_pretrained("../../assets/tiny-gpt2", &Device::flex())?;
 //! let config = GenerationConfig {
 //!     max_new_tokens: 4,
 //!     ..GenerationConfig::default()
 //! };
-//! // Token ids; `burn_peft_data::Tokenizer` makes them of text, and text of them.
+//! Token ids; `burn_peft_data::Tokenizer` converts texts to ids and back.
 //! let tokens = generate(&model, &[5, 8, 13], &config, &mut |_| ControlFlow::Continue(()))?;
 //! assert!(tokens.len() <= 4);
 //! # Ok::<(), burn_peft_models::ModelError>(())

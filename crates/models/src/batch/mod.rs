@@ -18,25 +18,25 @@ pub const IGNORE_INDEX: i64 = -100;
 /// A batch of rows with labels.
 ///
 /// Which positions are supervised and where the texts are is worked out on the host, where the rows
-/// are, so that the device is never asked. So is padding: it is left out before the first layer,
-/// and put in for a model that needs a matrix. Make a new batch rather than change one.
+/// are, so nothing is read back from the device. Padding is left out before the first layer, and
+/// put back in for a model that needs a matrix. Make a new batch rather than change one.
 #[derive(Clone, Debug)]
 pub struct LmBatch {
     /// The rows: as a matrix, or without padding as one row of several texts.
     pub input: ModelInput,
     /// The supervised positions: `there` maps `[batch * seq, d]` to `[count, d]`, or to fewer rows
-    /// where some predict several tokens.
+    /// if some positions predict several tokens.
     pub supervised: MovedRows,
-    /// Where positions predict several tokens, as the last ones of what texts share do: which of
-    /// the supervised positions each token is predicted from, `[count]`.
+    /// If some positions predict several tokens (the last ones that texts share do): for each
+    /// token, the supervised position that it is predicted from, `[count]`.
     repeated: Option<Tensor<1, Int>>,
-    /// The token each supervised position has to predict, `[count]`.
+    /// The token that each supervised position has to predict, `[count]`.
     pub targets: Tensor<1, Int>,
     /// The number of supervised positions.
     pub count: usize,
-    /// The number of tokens that are no padding.
+    /// The number of tokens that are not padding.
     pub tokens: usize,
-    /// What else it can be.
+    /// The other form of the batch.
     other: Other,
 }
 
@@ -45,26 +45,26 @@ pub struct LmBatch {
 pub struct Ragged<'a> {
     /// The token ids, `[tokens]`.
     pub input_ids: &'a [i64],
-    /// What is to be predicted at each token, `[tokens]`: [`IGNORE_INDEX`] is nothing.
+    /// The label of each token, `[tokens]`; [`IGNORE_INDEX`] means that it is not predicted.
     pub labels: &'a [i64],
-    /// Which of the tokens each text has.
+    /// The range of tokens of each text.
     pub texts: &'a [Range<usize>],
-    /// Which of the texts each row has; none where that is one each.
+    /// With packing, the range of texts in each row; otherwise each text is a row.
     pub packed: Option<&'a [Range<usize>]>,
-    /// The columns of a matrix of the rows.
+    /// The number of columns of a matrix of the rows.
     pub width: usize,
     /// The token that such a matrix is padded with.
     pub pad_id: i64,
 }
 
-/// The other form of a batch, made when it is asked for.
+/// The other form of a batch, made when it is first needed.
 #[derive(Clone, Debug)]
 enum Other {
-    /// There is none: nothing is padding, or what is has its place.
+    /// There is none: nothing is padding, or the padding has to stay.
     None,
-    /// The same without padding.
+    /// The batch without padding.
     Unpadded(Arc<Form>),
-    /// The same as a matrix.
+    /// The batch as a matrix.
     Matrix(Arc<Form>),
 }
 
@@ -91,7 +91,7 @@ impl LmBatch {
     /// before it; -100 is not predicted.
     ///
     /// # Errors
-    /// If the lengths do not fit `batch` and `seq`.
+    /// If the lengths do not match `batch` and `seq`.
     pub fn new(
         input_ids: &[i64],
         attention_mask: &[i64],
@@ -117,7 +117,7 @@ impl LmBatch {
     /// start of each text, and its first token is not predicted.
     ///
     /// # Errors
-    /// If the lengths do not fit `batch` and `seq`.
+    /// If the lengths do not match `batch` and `seq`.
     pub fn packed(
         input_ids: &[i64],
         segment_ids: &[i64],
@@ -163,7 +163,7 @@ impl LmBatch {
     /// into a single row, unless they are of equal length; packed rows make a matrix.
     ///
     /// # Panics
-    /// If there are no tokens, or not as many labels.
+    /// If there are no tokens, or the number of labels differs.
     pub fn ragged(ragged: &Ragged<'_>, device: &Device) -> Self {
         Self::ragged_of_types(ragged, None, device)
     }
@@ -194,7 +194,7 @@ impl LmBatch {
         }
     }
 
-    /// A batch in which everything is a token.
+    /// A batch in which every position is a token.
     fn of(input_ids: &[i64], labelled: &Labelled, shape: [usize; 2], device: &Device) -> Self {
         let count = labelled.targets.len();
         let positions: Vec<_> = labelled.positions.iter().copied().map(Some).collect();
@@ -210,7 +210,8 @@ impl LmBatch {
         }
     }
 
-    /// The rows that tokens are predicted from, `[count, d]`, of those of all tokens.
+    /// The rows that tokens are predicted from, `[count, d]`, taken from those of all tokens,
+    /// `[batch * seq, d]`.
     pub(crate) fn predicting(&self, rows: Tensor<2>) -> Tensor<2> {
         let rows = self.supervised.there(rows);
         match &self.repeated {
@@ -219,8 +220,8 @@ impl LmBatch {
         }
     }
 
-    /// The batch without its padding, unless it has none or something stands before its texts:
-    /// those of one packed row would share it.
+    /// The batch without its padding, unless it has none or something precedes its texts, which all
+    /// texts of one packed row would share.
     pub(crate) fn unpadded(&self) -> &Self {
         let stands_alone = self.input.extra.is_empty() && self.input.position_ids.is_none();
         match &self.other {
@@ -232,7 +233,8 @@ impl LmBatch {
         }
     }
 
-    /// From places in the flattened rows to those in the flattened rows [as a matrix](Self::as_matrix).
+    /// Converts indices into the flattened rows to those into the flattened rows [as a
+    /// matrix](Self::as_matrix).
     pub(crate) fn places_in_matrix(&self, places: &[usize]) -> Vec<usize> {
         match &self.other {
             Other::Matrix(form) => places.iter().map(|&at| form.rows.place(at)).collect(),
@@ -240,7 +242,7 @@ impl LmBatch {
         }
     }
 
-    /// The batch as a matrix, `[batch, seq]`, padded where its rows differ in length.
+    /// The batch as a matrix, `[batch, seq]`, padded if its rows differ in length.
     pub fn as_matrix(&self) -> &Self {
         match &self.other {
             Other::Matrix(form) => {
@@ -252,7 +254,8 @@ impl LmBatch {
     }
 }
 
-/// The supervised positions in the flattened `[batch * seq]`, and what they have to predict.
+/// The supervised positions in the flattened `[batch * seq]`, and the tokens that they have to
+/// predict.
 #[derive(Debug, Default)]
 struct Labelled {
     positions: Vec<usize>,
@@ -260,7 +263,8 @@ struct Labelled {
 }
 
 impl Labelled {
-    /// What these labels ask for; `starts` tells the first positions of texts.
+    /// The positions and tokens for these labels; `starts` tells whether a position is the first of
+    /// a text.
     fn of(labels: &[i64], starts: impl Fn(usize) -> bool) -> Self {
         let labelled = labels.iter().enumerate();
         let labelled = labelled.filter(|&(at, &label)| label != IGNORE_INDEX && !starts(at));

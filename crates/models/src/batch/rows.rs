@@ -1,4 +1,4 @@
-//! The rows of a batch on the host: without padding, and where each token is in a matrix.
+//! The rows of a batch on the host, without padding, and the place of each token in a matrix.
 
 use burn::tensor::Device;
 use burn_peft_kernels::rows_on;
@@ -10,9 +10,9 @@ use crate::texts;
 #[derive(Debug)]
 pub(super) struct Rows {
     input_ids: Vec<i64>,
-    /// The place of each token, rising.
+    /// The place of each token in the matrix, in ascending order.
     places: Vec<usize>,
-    /// By places in the matrix.
+    /// In terms of places in the matrix.
     labelled: Labelled,
     shape: [usize; 2],
     pad_id: i64,
@@ -23,7 +23,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// The tokens of a matrix, those that `mask` does not leave out.
+    /// The tokens of a matrix that `mask` does not leave out.
     pub fn of_matrix(ids: &[i64], mask: &[i64], labelled: Labelled, shape: [usize; 2]) -> Self {
         let places: Vec<usize> = (0..mask.len()).filter(|&at| mask[at] != 0).collect();
         Self {
@@ -37,7 +37,7 @@ impl Rows {
         }
     }
 
-    /// The rows one below the other, each from the first column on.
+    /// The rows one below the other, each from the first column.
     pub fn of_ragged(ragged: &Ragged<'_>) -> Self {
         let each: Vec<_> = (0..ragged.texts.len()).map(|text| text..text + 1).collect();
         let rows = ragged.packed.unwrap_or(&each);
@@ -126,16 +126,16 @@ impl Rows {
         batch
     }
 
-    /// The rows one after the other in a single row, each a text of its own: padding would cost as
-    /// much as tokens do. None where nothing is predicted, or where a token is predicted from
+    /// The rows one after the other in a single row, each a separate text, because padding would
+    /// cost as much as tokens do. `None` if nothing is predicted, or if a token is predicted from
     /// padding on its left.
     pub fn unpadded(&self, device: &Device) -> Option<LmBatch> {
-        // On a GPU some padding follows, so that few sizes come again.
+        // On a GPU some padding follows, so that only few different sizes occur.
         self.unpadded_to(rows_on(device, self.tokens()), device)
     }
 
-    /// As [`unpadded`](Self::unpadded), with padding behind all, which is of no text, up to so many
-    /// places.
+    /// As [`unpadded`](Self::unpadded), with padding at the end, up to this many places; it belongs
+    /// to no text.
     fn unpadded_to(&self, places: usize, device: &Device) -> Option<LmBatch> {
         if self.labelled.positions.is_empty() {
             return None;
@@ -188,7 +188,7 @@ mod tests {
         tensor.into_data().iter::<i64>().collect()
     }
 
-    /// The rows that the supervised positions are in.
+    /// The indices of the supervised positions.
     fn positions(batch: &LmBatch) -> Vec<i64> {
         let cells = batch.input.input_ids.dims().iter().product::<usize>();
         let all = Tensor::<1, Int>::arange(0..cells as i64, &Device::flex());
@@ -212,7 +212,7 @@ mod tests {
         // 6 is predicted from the padding before it.
         assert!(unchanged([0, 1, 1, 1, 1, 1], [-100, 6, 7, 8, 9, 10]));
         assert!(!unchanged([0, 1, 1, 1, 1, 1], [-100, -100, 7, 8, 9, 10]));
-        // Nothing to leave out.
+        // There is nothing to leave out.
         assert!(unchanged([1; 6], [5, 6, 7, 8, 9, 10]));
     }
 

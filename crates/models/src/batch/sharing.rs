@@ -1,4 +1,4 @@
-//! Texts that begin alike, with what they share once.
+//! Texts with a common beginning, which is computed once.
 
 use std::ops::Range;
 
@@ -8,12 +8,13 @@ use burn_peft_kernels::Texts;
 use super::{Form, IGNORE_INDEX, Labelled, LmBatch, Other, Ragged, Rows};
 
 impl LmBatch {
-    /// As [`ragged`](Self::ragged), with what the texts of each of these groups begin alike computed
-    /// once. [`as_matrix`](Self::as_matrix) has every text by itself. Nothing is shared in packed
-    /// rows, or where no group has texts that begin alike.
+    /// As [`ragged`](Self::ragged), with the common beginning of the texts in each of these groups
+    /// computed once. [`as_matrix`](Self::as_matrix) has every text by itself. Nothing is shared in
+    /// packed rows, or if no group has texts with a common beginning.
     ///
     /// # Panics
-    /// If there are no tokens, or not as many labels, or if a group has texts that there are not.
+    /// If there are no tokens, if the number of labels differs, or if a group has texts that do not
+    /// exist.
     pub fn sharing(ragged: &Ragged<'_>, groups: &[Range<usize>], device: &Device) -> Self {
         let shared = Shared::new(ragged, groups);
         if ragged.packed.is_some() || shared.input_ids.len() == ragged.input_ids.len() {
@@ -23,12 +24,12 @@ impl LmBatch {
     }
 }
 
-/// The tokens of a batch, shared ones once.
+/// The tokens of a batch, with shared ones only once.
 #[derive(Debug, Default)]
 struct Shared {
     input_ids: Vec<i64>,
     position_ids: Vec<i64>,
-    /// Of which of the tokens each text is put together.
+    /// The ranges of tokens that each text consists of.
     texts: Vec<Vec<Range<usize>>>,
     labelled: Labelled,
 }
@@ -69,7 +70,7 @@ impl Shared {
         shared
     }
 
-    /// Adds tokens, of which the first is at this position.
+    /// Adds tokens, the first of which is at this position; returns their range.
     fn push(&mut self, ids: &[i64], position: usize) -> Range<usize> {
         let start = self.input_ids.len();
         self.input_ids.extend(ids);
@@ -80,7 +81,7 @@ impl Shared {
 
     fn batch(self, ragged: &Ragged<'_>, device: &Device) -> LmBatch {
         let tokens = self.input_ids.len();
-        // Each place once, in the order of the labels, and which of them each label takes.
+        // Each place once, in the order of the labels, and for each label the index of its place.
         let (mut places, mut number_of) = (Vec::new(), vec![None; tokens]);
         let takes = self.labelled.positions.iter().map(|&place| {
             let number = *number_of[place].get_or_insert_with(|| {

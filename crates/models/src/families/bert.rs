@@ -122,7 +122,7 @@ impl Adaptable for BertForMaskedLM {
         Some(self.openings())
     }
 
-    /// For a model without a head only the last hidden states are used.
+    /// Without a head, only the last hidden states are used.
     fn is_idle(&self, name: &str) -> bool {
         self.config.head.is_none() && name.contains("pooler.")
     }

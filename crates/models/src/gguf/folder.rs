@@ -30,8 +30,7 @@ pub fn remove_folders() {
             fs::remove_dir_all(&folder).ok();
         }
     }
-    // Other threads go on until the process ends: they block on the lock before they create a
-    // folder.
+    // Other threads run until the process ends: they block on the lock before they create a folder.
     std::mem::forget(folders);
 }
 

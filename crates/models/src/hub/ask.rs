@@ -52,7 +52,7 @@ impl HubOptions {
     /// Asks the server for an answer, and whether it accepts the token if there is one. Takes at most
     /// five seconds.
     pub fn ask(&self) -> HubAnswer {
-        // By the proxy of the environment, as downloads.
+        // Through the environment's proxy, as for downloads.
         let agent = ureq::AgentBuilder::new()
             .timeout(PATIENCE)
             .try_proxy_from_env(true)

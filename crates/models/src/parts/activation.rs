@@ -1,4 +1,4 @@
-//! What lies between the layers of a feed-forward network.
+//! Activation functions of feed-forward networks.
 
 use burn::tensor::{DType, Tensor};
 use burn_peft::Tree;
@@ -28,19 +28,19 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The function of every value; see [`activate`] for the type of what comes `next`.
+    /// The function of every value; see [`activate`] for the meaning of `next`.
     pub fn forward(self, hidden: Tensor<2>, next: DType) -> Tensor<2> {
         activate(hidden, self.kind(), next)
     }
 
-    /// What it computes.
+    /// The kernels' name for it.
     pub fn kind(self) -> ActivationKind {
         match self {
             Self::GeluNew | Self::GeluPytorchTanh => ActivationKind::GeluTanh,
             Self::Gelu => ActivationKind::Gelu,
             Self::Relu => ActivationKind::Relu,
             Self::Relu2 => ActivationKind::ReluSquared,
-            // What is learnt is a layer of its own.
+            // xIELU is a layer of its own, since it is learnt.
             Self::Silu | Self::Swish | Self::Xielu => ActivationKind::Silu,
         }
     }

@@ -1,4 +1,4 @@
-//! Attention over heads, once query, key and value are there.
+//! Attention over heads, from queries, keys and values.
 
 use burn::nn::Dropout;
 use burn::tensor::Tensor;
@@ -9,10 +9,10 @@ use burn_peft_kernels::{
 use super::AttentionMask;
 use crate::KvCache;
 
-/// Attention of rows of equal length, `[batch * seq, heads * head_dim]`, over queries, keys
-/// and values that know their positions: in one tensor `[batch * seq, (heads + 2 * kv_heads) *
-/// head_dim]`, or `[queries, keys, values]` apart. With a `cache`, keys and values are appended to
-/// those of its layer.
+/// Attention of rows of equal length, `[batch * seq, heads * head_dim]`, over queries, keys and
+/// values that already have their positions: in one tensor
+/// `[batch * seq, (heads + 2 * kv_heads) * head_dim]`, or as separate `[queries, keys, values]`.
+/// With a `cache`, keys and values are appended to those of its layer.
 pub fn attend(
     qkv: impl Into<Qkv>,
     options: AttentionOptions,
@@ -51,7 +51,7 @@ pub fn attend(
     };
     let drop = records.then_some(drop);
     let output = burn_peft_kernels::attend_masked(query, key, value, &hidden, &options, drop);
-    // Padding that sees no key, as in the eager attention of transformers.
+    // Padding that sees no key gets the mean of the values, as in transformers' eager attention.
     let output = match mean {
         Some((unseeing, mean)) => {
             let shape = output.dims();
@@ -75,7 +75,7 @@ mod tests {
 
     const SEQ: usize = 9;
 
-    /// Two rows, the second of which begins with so much padding.
+    /// The second of two rows begins with this many positions of padding.
     const PADDING: usize = 3;
 
     fn input(from: usize, to: usize) -> ModelInput {
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// The outputs of the positions that are no padding.
+    /// Compares the outputs of the positions that are not padding.
     fn assert_same(found: Tensor<2>, expected: Tensor<2>) {
         let width = found.dims()[1];
         for (first, count) in [(0, SEQ), (SEQ + PADDING, SEQ - PADDING)] {
@@ -101,7 +101,7 @@ mod tests {
         }
     }
 
-    /// Two texts in one row see what stands before as each sees it alone.
+    /// Two texts in one row see what precedes them as each would alone.
     #[test]
     fn windows_of_packed_rows_count_from_what_stands_before() {
         let device = Device::flex();
@@ -149,7 +149,8 @@ mod tests {
             .assert_approx_eq(&expected.into_data(), tolerance);
     }
 
-    /// In both directions too, for rows that end with padding, which may see nothing, and for packed ones.
+    /// The same in both directions, for rows that end with padding, which may see nothing, and for
+    /// packed rows.
     #[test]
     fn texts_and_masks_give_the_same_in_both_directions() {
         let device = Device::flex();
@@ -172,7 +173,7 @@ mod tests {
                 window,
                 ..AttentionOptions::new(4, 2, 8).with_causal(false)
             };
-            // The same in every run; their variance is 1.
+            // The same in every run, with variance 1.
             let qkv = [(32, 37), (16, 53), (16, 71)].map(|(width, step)| {
                 let values = (0..2 * SEQ * width).map(|at| (at * step % 101) as f32 / 29.2 - 1.71);
                 let values = values.collect::<Vec<_>>();
@@ -234,7 +235,7 @@ mod tests {
             let masked = attend(on_tape, options, 2, &by_mask, &dropout, None);
             assert_same(masked.inner(), whole.clone());
 
-            // Positions at once and one by one; the kernels' bodies and plain ones.
+            // Positions at once and one by one; the kernels' specialised bodies and the plain ones.
             let decoded = |qkv: &[Tensor<2>; 3]| {
                 let mut cache = KvCache::default();
                 let mut outputs = Vec::new();

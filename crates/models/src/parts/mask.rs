@@ -6,23 +6,23 @@ use burn_peft_kernels::{AttentionOptions, FirstKeys, HiddenKeys, Texts, is_speci
 use crate::ModelInput;
 use crate::texts::{first_keys, texts};
 
-/// What a row of the batch attends to.
+/// What each position of a batch attends to.
 #[derive(Clone, Debug)]
 pub struct AttentionMask {
     /// The keys that are *not* attended to.
     pub(crate) hidden: HiddenKeys,
-    /// The texts, in place of the mask, where they say it all.
+    /// The texts, instead of a mask, if they describe it completely.
     pub(crate) texts: Option<Texts>,
-    /// The first key of each row, in place of the mask, where a single new position attends to all
+    /// The first key of each row, instead of a mask, if a single new position attends to all keys
     /// from there on.
     pub(crate) first: Option<FirstKeys>,
-    /// The positions of the keys, `[batch, past + seq]`, where they are not `0, 1, 2, …`.
+    /// The positions of the keys, `[batch, past + seq]`, if they are not `0, 1, 2, …`.
     positions: Option<Tensor<2, Int>>,
 }
 
 impl AttentionMask {
-    /// The mask of an input after `past` positions, which are `cached`: the texts themselves, or
-    /// where they begin, if that is all the attention needs to know.
+    /// The mask of an input after `past` positions, which are `cached`: only the texts, or where
+    /// they begin, if that is all that attention needs to know.
     pub fn of(input: &ModelInput, past: usize, cached: bool) -> Self {
         let device = input.input_ids.device();
         let [_, seq] = input.input_ids.dims();
@@ -41,7 +41,7 @@ impl AttentionMask {
             };
         }
         let mask = input.full_attention_mask(past + seq);
-        // Elsewhere than on the CPU, reading the mask costs more than applying it.
+        // On other devices, reading the mask costs more than applying it.
         if let Some(mask) = mask
             .as_ref()
             .filter(|_| seq == 1 && is_specialised(&device))
@@ -55,7 +55,7 @@ impl AttentionMask {
         Self::new(past, seq, mask, &device)
     }
 
-    /// The mask of an input whose tokens see all of their texts, and what stands before every row at
+    /// The mask of an input whose tokens see their whole texts, and what precedes every row at
     /// `past` positions.
     pub fn both_ways(input: &ModelInput, past: usize) -> Self {
         match texts(input) {
@@ -67,7 +67,7 @@ impl AttentionMask {
         }
     }
 
-    /// The same where the texts do not say it all.
+    /// As [`both_ways`](Self::both_ways), if the texts do not describe it completely.
     pub(crate) fn masked_both_ways(input: &ModelInput, past: usize) -> Self {
         let [_, seq] = input.input_ids.dims();
         let seq = seq + input.extra.embedded_positions();
@@ -87,10 +87,12 @@ impl AttentionMask {
         Self::hiding(mask, false)
     }
 
-    /// The keys that the last `seq` of `total` positions do not see within the window of `options`, and
-    /// which of these positions would see nothing, `[batch, 1, seq, 1]`, where later keys are seen.
+    /// The keys that the last `seq` of `total` positions do not see within the window of `options`;
+    /// and, for attention in both directions, which of these positions would see no key,
+    /// `[batch, 1, seq, 1]`.
     ///
-    /// A softmax over nothing is NaN, which every gradient catches: in `hidden` they see all.
+    /// A softmax over no keys is NaN, which would reach every gradient, so in the returned mask
+    /// such positions see all keys.
     pub(crate) fn seen_within(
         &self,
         options: &AttentionOptions,
@@ -178,8 +180,8 @@ impl AttentionMask {
             .unsqueeze::<4>()
             .expand([batch, 1, seq, total])
             .bool_or(to_padding.expand([batch, 1, seq, total]));
-        // Padding on the left has nothing to attend to; without a place for its weight it would
-        // be NaN, and NaN times zero is NaN in every later layer.
+        // Padding on the left has nothing to attend to. If all its keys were hidden, its result
+        // would be NaN, and NaN times zero is NaN in every later layer.
         let no_token_yet = mask.cumsum(1).equal_elem(0);
         let no_token_yet = no_token_yet.slice([0..batch, past..total]);
         let no_token_yet = no_token_yet.reshape([batch, 1, seq, 1]);
@@ -187,10 +189,10 @@ impl AttentionMask {
         Self::hiding(Some(masked), false)
     }
 
-    /// The mask of rows that hold several texts, `[batch, tokens]` being the number of the text
-    /// that each token belongs to: it attends to the positions of its own text up to itself, and
-    /// to what stands before all texts. Of the latter there are `past` positions with keys alone
-    /// and, where `seq` is more than `tokens`, the first of the `seq` positions.
+    /// The mask of rows that hold several texts; `segment_ids`, `[batch, tokens]`, is the number of
+    /// the text that each token belongs to. A token attends to its own text up to itself, and to
+    /// what precedes all texts: `past` positions that have only keys and values and, if `seq` is
+    /// more than `tokens`, the first of the `seq` positions.
     pub fn packed(segment_ids: Tensor<2, Int>, past: usize, seq: usize) -> Self {
         let device = segment_ids.device();
         let later = Tensor::<2, Bool>::tril_mask([seq, past + seq], past as i64, &device);
@@ -200,8 +202,8 @@ impl AttentionMask {
     }
 }
 
-/// The keys of other texts than a query's own, `[batch, 1, seq, total]`, by the number of the text that
-/// each token belongs to, `[batch, tokens]`. What stands before all texts is seen by all.
+/// The keys of texts other than a query's own, `[batch, 1, seq, total]`, from the number of the
+/// text that each token belongs to, `[batch, tokens]`. Every query sees what precedes all texts.
 fn other_texts(segment_ids: Tensor<2, Int>, [seq, total]: [usize; 2]) -> Tensor<4, Bool> {
     let [batch, tokens] = segment_ids.dims();
     let device = segment_ids.device();
@@ -219,7 +221,7 @@ fn other_texts(segment_ids: Tensor<2, Int>, [seq, total]: [usize; 2]) -> Tensor<
     other_text.bool_and(before.bool_not())
 }
 
-/// The positions of a packed row's keys: every text goes on after what stands before all of them.
+/// The positions of a packed row's keys: every text continues after what precedes all texts.
 fn positions(input: &ModelInput, total: usize) -> Option<Tensor<2, Int>> {
     let of_texts = input.position_ids.clone()?;
     let [batch, tokens] = of_texts.dims();
@@ -229,5 +231,5 @@ fn positions(input: &ModelInput, total: usize) -> Option<Tensor<2, Int>> {
     (total > tokens).then(|| Tensor::cat(vec![before, of_texts], 1))
 }
 
-/// The number, in place of a text's, of what stands before all of them.
+/// The text number of what precedes all texts.
 const BEFORE_ALL_TEXTS: i64 = -1;

@@ -1,4 +1,4 @@
-//! What the families share of their blocks.
+//! The parts of blocks that families share.
 
 mod activation;
 mod attention;

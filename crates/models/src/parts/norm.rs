@@ -15,7 +15,7 @@ pub enum Norm {
     PerHead(NormPerHead),
 }
 
-/// A LayerNorm without a bias for each of the heads that lie side by side.
+/// A LayerNorm without a bias for each of several heads that lie side by side.
 #[derive(Module, Debug)]
 pub struct NormPerHead {
     norms: Vec<LoraAdapter<LayerNorm>>,
@@ -24,12 +24,12 @@ pub struct NormPerHead {
     class: &'static str,
 }
 
-/// The norms that a family can have, those of its own under transformers' name.
+/// The norms that a family can have; those with a name have transformers' class name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// RMSNorm.
     Rms(&'static str),
-    /// RMSNorm that multiplies by one more than its weight.
+    /// RMSNorm that multiplies by its weight plus one.
     RmsAroundOne(&'static str),
     /// LayerNorm.
     Layer,
@@ -38,7 +38,7 @@ pub enum NormKind {
 }
 
 impl Norm {
-    /// The norm of rows of `d` values that scales nothing yet.
+    /// A new norm of rows of `d` values, which scales by one.
     pub fn new(kind: NormKind, d: usize, epsilon: f64, device: &Device) -> Self {
         let rms = |norm| Self::Rms(LoraAdapter::new(norm));
         let layer = |norm| Self::Layer(LoraAdapter::new(norm));
@@ -52,7 +52,8 @@ impl Norm {
         }
     }
 
-    /// Norms of `heads` heads of `d` values each, under transformers' name for them together.
+    /// New norms of `heads` heads of `d` values each; `class` is transformers' name for all of them
+    /// together.
     pub fn per_head(
         class: &'static str,
         [heads, d]: [usize; 2],
@@ -66,7 +67,7 @@ impl Norm {
         })
     }
 
-    /// The norm of every row, `[rows, d]`; one for each head takes all heads.
+    /// The norm of every row, `[rows, d]`; with a norm for each head, the rows of all heads.
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Layer(norm) => norm.forward(input),
@@ -77,7 +78,7 @@ impl Norm {
 
     /// The norm of each of the heads that lie side by side, `[tokens, heads · d]`.
     pub fn forward_heads(&self, input: Tensor<2>, d: usize) -> Tensor<2> {
-        // One operation takes them as they lie.
+        // A single operation takes the heads as they lie.
         if let Self::Rms(slot) = self
             && let Some(norm) = slot.unadapted()
         {
@@ -93,7 +94,7 @@ impl Norm {
 }
 
 impl NormPerHead {
-    /// `[tokens, heads · d]` to the same.
+    /// From `[tokens, heads · d]` to the same shape.
     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         let heads = input.chunk(self.norms.len(), 1).into_iter();
         let normed = heads

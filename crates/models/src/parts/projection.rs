@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 use burn_peft::{BaseLayer, LoraAdapter};
 use burn_peft_kernels::dropout_probability;
 
-/// `residual + dropout(layer(input))`, in one operation where nothing is dropped; without a
-/// residual, no more than the layer and its dropout.
+/// `residual + dropout(layer(input))`, in one operation if nothing is dropped; without a residual,
+/// only the layer and its dropout.
 pub(crate) fn project_onto<L: BaseLayer<Input = Tensor<2>>>(
     layer: &LoraAdapter<L>,
     input: Tensor<2>,

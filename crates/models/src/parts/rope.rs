@@ -7,39 +7,40 @@ use super::scaled;
 /// The frequencies of one kind of rotary embedding, as a configuration describes them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
-    /// How many of a head's values are rotated; the others stay as they are.
+    /// The number of a head's values that are rotated; the others stay as they are.
     pub dim: usize,
     /// The base of the wavelengths.
     pub theta: f64,
-    /// How the frequencies are stretched for texts longer than those of the first training.
+    /// How the frequencies are stretched for texts longer than those of the original training.
     pub scaling: Scaling,
-    /// What sine and cosine are multiplied by.
+    /// The factor of sine and cosine.
     pub attention_factor: f64,
 }
 
 /// transformers' `rope_type`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
-    /// `default`: not at all.
+    /// `default`: the frequencies are not stretched.
     None,
-    /// `linear`: all by one factor.
+    /// `linear`: all frequencies are divided by one factor.
     Linear {
         /// The factor.
         factor: f64,
     },
     /// `dynamic`: the base grows with texts longer than `max_positions`.
     Dynamic {
-        /// How fast it grows.
+        /// How fast the base grows.
         factor: f64,
-        /// The length up to which it does not.
+        /// The length up to which it does not grow.
         max_positions: usize,
     },
-    /// `dynamic` with `alpha`: the base is stretched once and for all.
+    /// `dynamic` with `alpha`: the base is stretched once for all lengths.
     Alpha {
-        /// How far.
+        /// How far it is stretched.
         alpha: f64,
     },
-    /// `llama3`: low frequencies by a factor, high ones not, those between in part.
+    /// `llama3`: low frequencies are divided by a factor, high ones are not, and those in between
+    /// are partly.
     Llama3 {
         /// The factor.
         factor: f64,
@@ -47,7 +48,7 @@ pub enum Scaling {
         low: f64,
         /// Wavelengths below `original / high` are not.
         high: f64,
-        /// The length of the first training.
+        /// The length of the original training.
         original: f64,
     },
     /// `yarn` (arXiv 2309.00071).
@@ -58,24 +59,24 @@ pub enum Scaling {
         beta_fast: f64,
         /// Dimensions that turn less often than this are stretched by the whole factor.
         beta_slow: f64,
-        /// The length of the first training.
+        /// The length of the original training.
         original: f64,
-        /// Whether the bounds between are rounded to whole dimensions.
+        /// Whether the bounds in between are rounded to whole dimensions.
         truncate: bool,
     },
     /// `longrope` (arXiv 2402.13753): a factor for every frequency.
     LongRope {
-        /// The factors for texts up to `original`.
+        /// The factors for texts up to `original` positions.
         short: Vec<f32>,
         /// The factors for longer texts.
         long: Vec<f32>,
-        /// The length of the first training.
+        /// The length of the original training.
         original: usize,
     },
 }
 
 impl Rope {
-    /// Whether the frequencies depend on how long the text is.
+    /// Whether the frequencies depend on the length of the text.
     pub fn depends_on_length(&self) -> bool {
         matches!(
             self.scaling,
@@ -83,16 +84,17 @@ impl Rope {
         )
     }
 
-    /// The angle by which each pair of values turns from one position to the next, `[dim / 2]`,
-    /// in texts of `length` positions. In 32 bits throughout, as transformers has them: at far
-    /// positions the rounding is seen.
+    /// The angle by which each pair of values turns from one position to the next, `[dim / 2]`, in
+    /// texts of `length` positions. Computed in 32 bits throughout, as in transformers, because the
+    /// rounding shows at far positions.
     pub fn frequencies(&self, length: usize) -> Vec<f32> {
         let powers = |theta: f64| -> Vec<f32> {
             let exponents = (0..self.dim).step_by(2);
             let exponents = exponents.map(|i| i as f32 / self.dim as f32);
             exponents.map(|power| (theta as f32).powf(power)).collect()
         };
-        // Of a base that is stretched so that the lowest frequency is divided by `by`.
+        // The frequencies for a base that is stretched so that the lowest frequency is divided by
+        // `by`.
         let stretched = |by: f64| {
             let dim = self.dim as f64;
             powers(self.theta * by.powf(dim / (dim - 2.0)))
@@ -143,7 +145,7 @@ impl Rope {
         }
     }
 
-    /// For each frequency the share of it that is not stretched.
+    /// The share of each frequency that is not stretched.
     fn yarn_shares(&self) -> Vec<f32> {
         let &Scaling::Yarn {
             beta_fast,
@@ -171,7 +173,7 @@ impl Rope {
         ramp.map(|ramp| 1.0 - ramp.clamp(0.0, 1.0)).collect()
     }
 
-    /// Cosine and sine of `positions`, `[tokens]`, in texts of `length`.
+    /// The cosines and sines of `positions`, `[tokens]`, in texts of `length` positions.
     pub fn table(&self, positions: &Tensor<1>, length: usize) -> RopeTable {
         let frequencies = self.frequencies(length);
         let frequencies = Tensor::<1>::from_data(frequencies.as_slice(), &positions.device());
@@ -184,12 +186,12 @@ impl Rope {
     }
 }
 
-/// What turns the heads of every token.
+/// The rotation of every token's heads.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
-    /// `[tokens, dim / 2]`.
+    /// The cosines, `[tokens, dim / 2]`.
     pub cos: Tensor<2>,
-    /// `[tokens, dim / 2]`.
+    /// The sines, `[tokens, dim / 2]`.
     pub sin: Tensor<2>,
 }
 

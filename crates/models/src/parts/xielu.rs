@@ -1,4 +1,4 @@
-//! xIELU, an activation that is learnt.
+//! xIELU, an activation with learnt parameters.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::softplus;
@@ -21,7 +21,7 @@ pub struct Xielu {
 }
 
 impl Xielu {
-    /// The activation of `width` values, as transformers begins.
+    /// A new activation of `width` values, with transformers' initial values.
     pub fn new(width: usize, device: &Device) -> Self {
         let start = |value| Initializer::Constant { value }.init([1], device);
         Self {
@@ -33,7 +33,7 @@ impl Xielu {
         }
     }
 
-    /// What transformers begins with: curves of 0.8.
+    /// The initial values in transformers: curves of 0.8.
     pub fn initial(name: &str) -> f32 {
         let beta: f32 = if name.ends_with("alpha_n") { 0.5 } else { 0.0 };
         (0.8 - beta).exp_m1().ln()
