@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::Lab;
+use crate::common::{Answer, Lab, PEFT};
 
 #[test]
 fn the_devices_are_listed_with_what_this_build_lacks() {
@@ -20,6 +20,21 @@ fn the_devices_are_listed_with_what_this_build_lacks() {
         let line = format!("--features {}", missing.as_str().unwrap());
         assert!(table.contains(&line), "{table}");
     }
+}
+
+#[test]
+fn with_plain_kernels_nothing_is_computed_in_eight_bits() {
+    let lab = Lab::new();
+    let plain = |args: &[&str]| -> Answer {
+        let mut command = lab.command(PEFT);
+        command.env("BURN_PEFT_KERNELS", "plain");
+        command.arg("devices").args(args).output().unwrap().into()
+    };
+    let listed: Value = serde_json::from_str(&plain(&["--json"]).out).unwrap();
+    assert_eq!(listed["int8_compute"], Value::Null);
+    let text = plain(&[]).out;
+    let said = "int8_compute on cpu: none: the plain kernels multiply in 32 bits";
+    assert!(text.contains(said), "{text}");
 }
 
 #[test]

@@ -394,8 +394,15 @@ fn the_schema_takes_what_the_reader_takes() {
         );
         assert!(schema.takes_file(&text), "{method}: {text}");
     }
-    // LoRA is what a table is that names no method.
+    // A table that names no method is LoRA's.
     assert!(schema.takes_file(&base.replace("peft_type = \"LORA\"\n", "")));
+    // Without an adapter, the reader ignores the other keys, and the schema says so.
+    let ignoring = base.replace("\"LORA\"\n", "\"NONE\"\nnonsense = 1\n");
+    assert!(schema.takes_file(&ignoring), "{ignoring}");
+    lab.write("ignoring.toml", &ignoring);
+    lab.ok(&["train", "ignoring.toml", "--print-config"]);
+    let methods = schema.0.to_string();
+    assert!(methods.contains("Ignored: with peft_type"), "{methods}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What may have been meant by a wrong call, in the words of other tools.
+//! Hints for a wrong call, for users who know the words of other tools.
 
 use std::ffi::OsString;
 
@@ -165,7 +165,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("overwrite yes f", "--force"),
 ];
 
-/// Adds what may have been meant to a parser's error about the arguments `args`.
+/// Adds a hint to a parser's error about the arguments `args`.
 pub fn explain(mut error: clap::Error, args: &[OsString], commands: &clap::Command) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -186,7 +186,7 @@ pub fn explain(mut error: clap::Error, args: &[OsString], commands: &clap::Comma
         _ => None,
     };
     if let Some(tip) = tip {
-        // What it takes for near is further off.
+        // clap's own suggestion would be less likely.
         for kind in [
             ContextKind::SuggestedSubcommand,
             ContextKind::SuggestedArg,
@@ -215,7 +215,7 @@ fn command_tip(name: &str) -> Option<String> {
     Some(tip.to_string())
 }
 
-/// A method is no template: a key of the file names it.
+/// The hint for a method's name given as a template: a key of the file names the method.
 fn template_tip(option: &str, value: &str) -> Option<String> {
     let method = value.to_uppercase().replace('-', "_");
     let is_method = option.starts_with("--template") && peft_types().contains(&method);
@@ -273,13 +273,13 @@ fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Opt
     }
 }
 
-/// Options of others that name the file of a command.
+/// Options of other tools that name the file of a command.
 const FILE_OPTIONS: [(&str, &str); 2] = [
     ("train", "config c config_file file f"),
     ("data", "data dataset data_path file f input train"),
 ];
 
-/// What a training file says is no option.
+/// The hint for an option that is a key of the training file here.
 fn key_tip(word: &str, value: Option<&str>) -> String {
     let keys = match word {
         // A table of the file.
@@ -301,7 +301,7 @@ fn key_tip(word: &str, value: Option<&str>) -> String {
     format!("the training file says that: `{key}` in it, or --set {key}={value} behind it{new}")
 }
 
-/// The value that was given to an option: behind its `=`, or as the argument after it.
+/// The value that was given to an option: after its `=`, or as the next argument.
 fn value_of<'a>(option: &str, args: &'a [OsString]) -> Option<&'a str> {
     let mut args = args.iter().filter_map(|arg| arg.to_str());
     let given = args.by_ref().find(|arg| {

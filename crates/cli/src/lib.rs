@@ -1,6 +1,6 @@
 //! The `peft` command: trains, runs, evaluates, merges and inspects adapters.
 //!
-//! A binary of your own with methods of your own is `peft` with them: they are registered first.
+//! A binary of your own with your own methods is `peft` with these methods: register them first.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -12,13 +12,14 @@
 //! }
 //! ```
 //!
-//! `examples/custom_method.rs` is one.
+//! `examples/custom_method.rs` is such a binary.
 
 mod beside;
 mod commands;
 mod failure;
 mod hints;
 mod interrupt;
+mod kernels;
 mod loading;
 mod memory;
 mod output;
@@ -70,7 +71,7 @@ struct On<A: clap::Args> {
     device: DeviceName,
 }
 
-/// Behind all other options in the help.
+/// After all other options in the help.
 const LAST: usize = 1000;
 
 #[derive(Subcommand)]
@@ -117,7 +118,7 @@ enum Command {
 }
 
 impl Command {
-    /// Where it computes, if it does.
+    /// The device that it computes on, if it computes.
     fn device(&self) -> Option<DeviceName> {
         match self {
             Self::Train(on) => Some(on.device),
@@ -135,8 +136,8 @@ impl Command {
     }
 }
 
-/// Runs the command that the arguments of the process name, and gives its exit status. Arguments that
-/// make no command end the process with 2, `--help` with 0.
+/// Runs the command that the process's arguments name, and returns its exit status. Invalid
+/// arguments end the process with status 2, `--help` with 0.
 pub fn main() -> ExitCode {
     memory::keep_freed();
     let args: Vec<_> = std::env::args_os().collect();
@@ -161,7 +162,7 @@ pub fn main() -> ExitCode {
     failure::run(gpu, || run(cli))
 }
 
-/// Standard error for a logger, above the bar of a run, which writes a message at once.
+/// Standard error for a logger, above a run's progress bar; a message is written at once.
 struct PlainStderr;
 
 impl Write for PlainStderr {

@@ -145,7 +145,7 @@ pub fn folder_beside(output: &Path) -> Result<TempDir> {
         .with_context(|| format!("cannot write into {}", parent.display()))
 }
 
-/// The path behind symbolic links, even if nothing exists there yet.
+/// The path that symbolic links lead to, even if nothing exists there yet.
 fn behind_links(path: &Path) -> PathBuf {
     let mut found = path.to_path_buf();
     // As many as Linux follows.

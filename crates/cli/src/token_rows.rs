@@ -13,8 +13,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::loading::{limits, model_input};
 
-/// The limit of positions that have no limit of their own: devices count in 32 bits, and an
-/// adapter's positions are added.
+/// The limit for models whose positions have no limit of their own: devices count in 32 bits, and
+/// an adapter's positions are added.
 const MAX_POSITIONS: usize = 1 << 30;
 
 /// The rows of a file, `[batch, seq]` each.

@@ -1,4 +1,4 @@
-//! Examples and Burn's data sets: either becomes the other.
+//! Examples as one of Burn's data sets, and one of Burn's data sets as examples.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use serde::Serialize;
 
 use crate::objective::lm::on_device;
 
-/// Examples as a data set of Burn's, whose items are the examples in their order: what Burn's
-/// transforms, `DataLoaderBuilder` and `Learner` take. The tokens stay where they are, in the file of
-/// the cache that is mapped into memory.
+/// Examples as one of Burn's data sets, for Burn's transforms, `DataLoaderBuilder` and `Learner`.
+/// The items are the examples in their order; the tokens stay in the cache's file, which is mapped
+/// into memory.
 ///
-/// With packing the items are the examples, and no longer what is packed together.
+/// With packing, the items are still single examples, not packed sequences.
 #[derive(Clone, Debug)]
 pub struct ExampleDataset {
     examples: Arc<Examples>,
-    /// Of sequences with several examples, the number of the first example of each.
+    /// If sequences have several examples, the number of the first example of each sequence.
     starts: Option<Arc<[usize]>>,
 }
 
 impl ExampleDataset {
-    /// What makes batches of the items.
+    /// Makes batches of the items.
     pub fn batcher(&self) -> LmBatcher {
         LmBatcher {
             pad_id: self.examples.pad_id,
@@ -77,13 +77,13 @@ impl Dataset<Example> for ExampleDataset {
     }
 }
 
-/// Makes a batch of examples for a language model: what [`CausalLm::loss`](burn_peft_models::CausalLm)
-/// takes.
+/// Makes batches of examples for a language model, as
+/// [`CausalLm::loss`](burn_peft_models::CausalLm) takes them.
 #[derive(Clone, Debug)]
 pub struct LmBatcher {
-    /// What a matrix is padded with.
+    /// The token that a matrix is padded with.
     pub pad_id: u32,
-    /// What its width is rounded up to.
+    /// The multiple that the width of a matrix is rounded up to.
     pub pad_to_multiple_of: Option<usize>,
 }
 
@@ -94,14 +94,14 @@ impl Batcher<Example, LmBatch> for LmBatcher {
     }
 }
 
-/// The examples of a data set of Burn's, to train on in the place of a file's: of one in memory, in a
-/// database, a transform of another. An item is what serde makes an object of, with the columns that
-/// a row of a file would have; `name` is how errors call the data set. It is read once, in its order;
-/// a run draws from the examples as from those of a file, and resumes exactly while the items are the
-/// same.
+/// The examples of one of Burn's data sets, to train on instead of a file: one in memory, in a
+/// database, or a transform of another. serde has to make an object of each item, with the columns
+/// that a row of a file would have. `name` is the data set's name in errors. The data set is read
+/// once, in its order. A run draws from the examples as from those of a file, and can resume
+/// exactly as long as the items are the same.
 ///
 /// # Errors
-/// The data set's own, with the number of the item; and as
+/// The data set's own errors, with the number of the item, and those of
 /// [`Examples::of_rows`](burn_peft_data::Examples::of_rows).
 pub fn examples_of<I: Serialize, E: Error + Send + Sync + 'static>(
     name: &str,
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// What Burn's learner trains.
+    /// The model that Burn's learner trains.
     #[derive(Module, Debug)]
     struct Trained {
         model: PeftModel<AutoModel>,
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Burn's transforms, loader and learner take the examples.
+    /// Burn's transforms, loader and learner accept the examples.
     #[test]
     fn burns_learner_trains_on_them() {
         let _alone = crate::tests::alone();

@@ -1,9 +1,10 @@
 //! Training of adapters on Burn's `Learner`.
 //!
 //! A [`TrainConfig`] is a training file; its `[training]` table is [`TrainingArguments`], with the
-//! keys of transformers. [`train`] runs it: `SupervisedTraining` drives a strategy of ours that
-//! counts optimizer steps, accumulates gradients by tokens, cuts them by their global norm, and
-//! evaluates, logs and saves every so many steps. Metrics, interrupter and renderer are Burn's.
+//! keys of transformers. [`train`] runs it: `SupervisedTraining` drives our own strategy, which
+//! counts optimizer steps, averages accumulated gradients over tokens, clips them by their global
+//! norm, and evaluates, logs and saves at the chosen steps. Metrics, interrupter and renderer are
+//! Burn's.
 //!
 //! ```text
 //! TrainConfig (a file) ──> TrainingArguments ─┐

@@ -1,10 +1,10 @@
 //! `peft devices`: lists the devices of this machine and this build.
 
 use anyhow::Result;
-use burn_peft::int8_body;
 use burn_peft_device::{Backend, DeviceInfo, list};
 use serde_json::json;
 
+use crate::kernels::{describe_int8, int8};
 use crate::output::{say, say_json, size, table};
 
 const EXAMPLE: &str = "\
@@ -30,14 +30,14 @@ pub fn run(args: Args) -> Result<()> {
         let missing: Vec<_> = missing.iter().map(|backend| backend.name()).collect();
         return say_json(&json!({
             "devices": devices,
-            "int8_compute": int8_body(),
+            "int8_compute": int8(),
             "not_in_this_build": missing,
         }));
     }
     let head = ["device", "memory", "largest tensor", "dtypes", "name"].map(String::from);
     let rows = devices.iter().map(as_row);
     say(table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()).trim_end())?;
-    say(format!("int8_compute on cpu: by {}", int8_body()))?;
+    say(format!("int8_compute on cpu: {}", describe_int8()))?;
     for backend in missing {
         say(format!(
             "{backend} is not in this build: cargo build --release --features {backend}"

@@ -270,8 +270,8 @@ fn held_out(data: &str) -> String {
     data.to_string()
 }
 
-/// The arguments with which `generate` uses such a model; `adapter` is the folder of its adapter,
-/// or empty.
+/// Checks that the loss is finite, and warns about metrics that are not; `adapter` is the adapter's
+/// folder, or empty.
 fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
     let place = match adapter.is_empty() {
         true => String::new(),

@@ -98,7 +98,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     config.training.check_validation(has_validation)?;
     warn_of_template(&config.data);
     let output_dir = &config.training.output_dir;
-    // Before anything that takes time.
+    // This comes before anything that takes time.
     let folder = match args.dry_run || !exchange.is_first() {
         true => None,
         false => Some(Arc::new(RunFolder::hold(output_dir)?)),
@@ -261,7 +261,7 @@ impl Job {
             return dry_run(self.objective, model, self.data, &self.config.training);
         }
         let exchange = Arc::clone(&self.options.exchange);
-        // Before anything that takes time, and before existing files are removed.
+        // This comes before anything that takes time, and before existing files are removed.
         let (data, objective) = (&self.data, &*self.objective);
         check_same_work(
             &*exchange,
@@ -300,7 +300,7 @@ impl Job {
             compared: true,
             config: Some(self.config.clone()),
             distributed: self.config.distributed.clone().unwrap_or_default(),
-            // Only now, because the dashboard takes over the whole terminal.
+            // As late as this, because the dashboard takes over the whole terminal.
             renderer: match self.tui {
                 _ if !exchange.is_first() => Box::new(ProgressRenderer::hidden()),
                 true => dashboard(&self.options.interrupter)?,
@@ -325,11 +325,11 @@ impl Job {
             options,
         )?;
         say_of_int8(take_block_counts())?;
-        // A signal after the last step has stopped nothing.
+        // A signal after the last step has not stopped anything.
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
         let by = signals.end().filter(|_| !is_whole);
         if exchange.any(by.is_some())? {
-            // With several ranks, only one may have received it.
+            // With several ranks, only one of them may have received the signal.
             let by = by.unwrap_or(Interrupted { signal: SIGTERM });
             stopped(&by, outcome.steps, &outcome.checkpoints);
             return Err(by.into());

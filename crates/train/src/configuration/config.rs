@@ -67,7 +67,7 @@ pub struct TrainConfig {
     /// The data.
     pub data: DataConfig,
     /// A new adapter: the keys of `adapter_config.json`. With `peft_type = "NONE"`, all weights of
-    /// the model are trained instead.
+    /// the model are trained instead, and the other keys are ignored.
     #[serde(default)]
     #[schemars(schema_with = "schema::peft_table")]
     pub peft: Option<Map<String, Json>>,

@@ -153,7 +153,7 @@ impl Known {
         if is_unsupported && foreign_key(key).is_none() {
             return ConfigProblem::Unsupported(written);
         }
-        // Beside it, the key alone is enough.
+        // Within one table, the key alone is enough.
         let prefix = path(table, "");
         let short = |path: &String| path.strip_prefix(&prefix).unwrap_or(path).to_string();
         ConfigProblem::UnknownKey {

@@ -11,7 +11,7 @@ use crate::seeing::numbers::number;
 pub struct Measures {
     /// What the loss is a mean over, in the singular: `token`, `example`, `pair`.
     pub unit: &'static str,
-    /// The sums computed beside the loss, with their names in Burn's dashboard.
+    /// The sums computed besides the loss, with their names in Burn's dashboard.
     pub sums: &'static [&'static str],
     /// The metrics; the first one is [the loss](Metric::loss).
     pub metrics: &'static [Metric],
@@ -125,7 +125,7 @@ impl Vectors {
 }
 
 impl Measures {
-    /// The metrics of a training step beside its loss, by name; none if `sums` has none.
+    /// The metrics of a training step besides its loss, by name; none if `sums` has none.
     pub(crate) fn of_step(&self, sums: &Sums) -> BTreeMap<String, f64> {
         let metrics = self
             .metrics

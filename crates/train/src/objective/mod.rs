@@ -61,7 +61,7 @@ pub trait Objective<M>: Task {
     /// The *sum* of the losses of a batch, `[1]`, on the device of the model.
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1>;
 
-    /// As [`loss`](Self::loss), with what a training step measures beside it.
+    /// As [`loss`](Self::loss), with what a training step measures besides.
     fn measured_loss(&self, model: &M, batch: &Batch) -> MeasuredLoss {
         MeasuredLoss {
             loss: self.loss(model, batch),
@@ -100,7 +100,7 @@ pub trait Objective<M>: Task {
     }
 
     /// As [`checkpointed_backward`](Self::checkpointed_backward), with what a training step
-    /// measures beside the loss, as [`measured_loss`](Self::measured_loss) does.
+    /// measures besides the loss, as [`measured_loss`](Self::measured_loss) does.
     fn measured_backward(
         &self,
         model: &M,

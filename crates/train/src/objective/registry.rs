@@ -113,7 +113,7 @@ pub(crate) fn check_batches(
     }
 }
 
-/// Both keys give the length that rows are cut to.
+/// Checks that the two keys for the length of rows do not contradict each other.
 pub(crate) fn check_length(
     table: &str,
     said: Option<usize>,
@@ -170,7 +170,7 @@ impl TrainConfig {
         checked.map_err(|problem| TrainError::config(place, problem))
     }
 
-    /// A configuration for its objective only, with all keys at their defaults.
+    /// A configuration for this objective only, with all keys at their defaults.
     pub fn of_objective(objective: ObjectiveName) -> Self {
         Self {
             model: String::new(),
@@ -203,7 +203,7 @@ impl TrainConfig {
         classify.or_else(|| self.tag.as_ref()?.head_labels())
     }
 
-    /// Rows are cut to the length in either table.
+    /// Copies the length in the objective's table to `data.max_length`.
     pub(crate) fn share_length(&mut self) {
         if let Some(length) = (self.objective().max_length)(self) {
             self.data.max_length = Some(length);

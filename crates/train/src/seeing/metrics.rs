@@ -18,7 +18,7 @@ pub struct StepMetrics {
     pub loss: f64,
     /// The weight of the loss in the mean.
     pub count: usize,
-    /// The means of the sums that an evaluation computes beside the loss.
+    /// The means of the sums that an evaluation computes besides the loss.
     pub means: Vec<f64>,
     /// The number of epochs done.
     pub epoch: f64,

@@ -35,13 +35,13 @@ pub struct TrainLog {
     pub tokens_per_second: f64,
     /// Tokens seen in the run, without padding.
     pub num_input_tokens_seen: usize,
-    /// The most memory that the process has used, in bytes; null if the system does not tell.
+    /// The most memory that the process has used, in bytes; null if the system does not report it.
     pub peak_memory_bytes: Option<u64>,
     /// With several ranks, the number of bytes that this one has passed to or received from
     /// exchanges; a resumed run continues the count of its checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchanged_bytes: Option<u64>,
-    /// What the objective measures beside the loss, by name.
+    /// What the objective measures besides the loss, by name.
     #[serde(flatten)]
     pub metrics: BTreeMap<String, f64>,
 }

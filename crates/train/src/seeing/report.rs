@@ -267,7 +267,7 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<Map<String, Value>>> {
         .map_err(TrainError::io(&path))
 }
 
-/// The numbers of the run over its steps, and what its steps measure beside the loss.
+/// The numbers of the run over its steps, and what its steps measure besides the loss.
 fn curves(page: &mut String, entries: &[Map<String, Value>], measures: &Measures) {
     let train = Series {
         name: "loss",

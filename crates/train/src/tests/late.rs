@@ -1,4 +1,4 @@
-//! Numbers that are read late, as on a GPU, are those that are read in every step.
+//! Numbers that are read late, as on a GPU, equal those that are read in every step.
 
 use tempfile::TempDir;
 
@@ -25,7 +25,7 @@ fn run(
     dir
 }
 
-/// The same steps, and the same numbers of them but for times and memory.
+/// The same steps with the same numbers, except for times and memory.
 fn assert_same(found: &Path, expected: &Path) {
     let (found, expected) = (metrics(found), metrics(expected));
     assert_eq!(found.len(), expected.len());
@@ -36,7 +36,7 @@ fn assert_same(found: &Path, expected: &Path) {
             let found = &found[key];
             match (found.as_f64(), expected.as_f64()) {
                 _ if ["tokens_per_second", "peak_memory_bytes"].contains(&key.as_str()) => {}
-                // Clipped by a factor in 32 bits in place of 64.
+                // The gradients were clipped by a factor in 32 bits instead of 64.
                 (Some(a), Some(b)) => assert!((a - b).abs() <= 1e-5 * b.abs(), "{key}: {a}, {b}"),
                 _ => assert_eq!(found, expected, "{key}"),
             }
@@ -78,8 +78,8 @@ fn a_loss_that_is_no_number_has_its_step_and_rows() {
     assert_eq!(found, expected);
 }
 
-/// A checkpoint in the middle of what would be read together has the numbers up to it, and a run goes
-/// on from it, with either way of reading.
+/// A checkpoint between two readings has all numbers up to its step, and a run can resume from it
+/// with either way of reading.
 #[test]
 fn a_checkpoint_between_two_readings_is_whole() {
     let _alone = alone();

@@ -41,7 +41,7 @@ pub fn append(file: &Path, messages: &[Value]) -> Result<usize> {
     if !text.is_empty() && !text.ends_with('\n') {
         row.insert(0, '\n');
     }
-    // In one write after what is there by then: another chat may save to the same file.
+    // In a single write at the end of the file: another chat may save to the same file.
     let opened = fs::File::options().append(true).create(true).open(file);
     let written = opened.and_then(|mut out| out.write_all(row.as_bytes()));
     written.with_context(|| format!("cannot write {name}"))?;

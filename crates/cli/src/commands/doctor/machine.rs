@@ -17,7 +17,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Reads it.
+    /// Reads the amounts.
     pub fn look() -> Self {
         let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let of = |name: &str| {
@@ -52,7 +52,7 @@ impl Memory {
 
 /// A cache folder.
 pub struct Folder {
-    /// What it holds.
+    /// The content of the folder.
     pub what: &'static str,
     path: PathBuf,
     /// The bytes of its files; `None` if it does not exist.
@@ -62,7 +62,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Reads it.
+    /// Reads the amounts.
     pub fn look(what: &'static str, path: PathBuf) -> Self {
         let bytes = path.is_dir().then(|| bytes_in(&path));
         // A folder that does not exist yet will be on the disk of its parent.
@@ -112,9 +112,9 @@ fn bytes_in(folder: &Path) -> u64 {
 fn free(folder: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
-    // SAFETY: all of the struct is numbers, for which zeros are values.
+    // SAFETY: all fields of the struct are numbers, for which zeros are valid values.
     let mut about: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends with a zero, and the struct is this function's own.
+    // SAFETY: the path ends with a zero, and the struct belongs to this function.
     let failed = unsafe { libc::statvfs(path.as_ptr(), &mut about) };
     #[allow(clippy::unnecessary_cast, reason = "other systems have other widths")]
     (failed == 0).then(|| about.f_bavail as u64 * about.f_frsize as u64)

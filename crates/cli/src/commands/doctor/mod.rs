@@ -45,7 +45,7 @@ fn versions() -> [(&'static str, &'static str); 5] {
     ]
 }
 
-/// The cargo features beside those of devices.
+/// The cargo features other than those of devices.
 fn features() -> Vec<&'static str> {
     let features = [
         ("cuda-cpp", cfg!(feature = "cuda-cpp")),

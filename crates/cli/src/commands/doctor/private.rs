@@ -1,16 +1,17 @@
-//! What a report shows of values that may hold a secret or a user's name.
+//! What a report shows of values that may contain a secret or a user's name.
 
 use std::path::Path;
 
 use url::Url;
 
-/// Scheme, host, port and path of a URL: without a user, a password and a query, where secrets stand.
+/// Scheme, host, port and path of a URL, without user, password and query, which may contain
+/// secrets.
 pub fn address(text: &str) -> String {
     let shown = || {
         let url = Url::parse(text).ok()?;
         let host = url.host_str()?;
         let path = url.path().trim_end_matches('/');
-        // In `http://me:1/2@host`, the password has ended early.
+        // In `http://me:1/2@host`, a parser takes the rest of the password for the path.
         let rest = [Some(path), url.query(), url.fragment()];
         if rest.into_iter().flatten().any(|part| part.contains('@')) {
             return None;

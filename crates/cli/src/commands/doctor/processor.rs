@@ -3,13 +3,13 @@
 use std::thread::available_parallelism;
 
 use burn::tensor::Device;
-use burn_peft::int8_body;
 use burn_peft_device::product;
 use serde_json::{Value, json};
 
 use super::words;
+use crate::kernels::{are_plain, describe_int8, int8};
 
-/// Features that no kernel here makes use of, as Linux calls them.
+/// Features that no kernel here uses, by Linux's names.
 const NOT_USED: &[&str] = &[
     "avx512_fp16",
     "amx_bf16",
@@ -31,12 +31,12 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Reads it.
+    /// Reads the processor's features.
     pub fn look() -> Self {
         let flags = flags();
         let has = |name: &&&str| flags.split_whitespace().any(|flag| flag == **name);
         let unknown = NOT_USED.iter().filter(has).copied();
-        let is_plain = std::env::var("BURN_PEFT_KERNELS").is_ok_and(|value| value == "plain");
+        let is_plain = are_plain();
         let (used, not_used) = if is_plain {
             (Vec::new(), used().into_iter().chain(unknown).collect())
         } else {
@@ -52,20 +52,11 @@ impl Processor {
         }
     }
 
-    /// What makes products in eight bits; the plain kernels make none.
-    fn int8(&self) -> Option<&'static str> {
-        (!self.is_plain).then(int8_body)
-    }
-
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let kernels = if self.is_plain {
             "plain (BURN_PEFT_KERNELS=plain): slow, for comparison"
         } else {
             "for this processor"
-        };
-        let int8 = match self.int8() {
-            Some(body) => format!("by {body}"),
-            None => "none: the plain kernels multiply in 32 bits".to_string(),
         };
         vec![
             ("name", self.product.clone()),
@@ -82,7 +73,7 @@ impl Processor {
                 },
             ),
             ("not used", words(&self.not_used)),
-            ("int8", int8),
+            ("int8", describe_int8()),
             ("kernels", kernels.to_string()),
         ]
     }
@@ -94,14 +85,14 @@ impl Processor {
             "threads": self.threads,
             "features_used": self.used,
             "features_not_used": self.not_used,
-            "int8_compute": self.int8(),
+            "int8_compute": int8(),
             "plain_kernels": self.is_plain,
         })
     }
 }
 
-/// The features that kernels here have a version for, as Rust calls them: asked of the processor, as the
-/// kernels do.
+/// The features that kernels here have a version for, by Rust's names. They are detected in the
+/// same way as in the kernels.
 #[cfg(target_arch = "x86_64")]
 fn used() -> Vec<&'static str> {
     let features = [
@@ -119,7 +110,7 @@ fn used() -> Vec<&'static str> {
     found.map(|(name, _)| name).collect()
 }
 
-/// The same of a 64-bit ARM.
+/// The same for a 64-bit ARM processor.
 #[cfg(target_arch = "aarch64")]
 fn used() -> Vec<&'static str> {
     use std::arch::is_aarch64_feature_detected;

@@ -4,15 +4,15 @@ use serde_json::{Map, Value};
 
 use super::private::{address, paths};
 
-/// What a variable's value is.
+/// The kind of a variable's value.
 enum Kind {
     /// A path, a number, a word.
     Open,
     /// A URL, which may hold a password.
     Address,
-    /// Nothing to show.
+    /// A secret, which is not shown.
     Secret,
-    /// What others read and the downloads do not.
+    /// A variable that other tools read, but not our downloads.
     NotRead,
 }
 
@@ -51,7 +51,7 @@ const NAMES: &[(&str, Kind)] = &[
     ("TMPDIR", Kind::Open),
 ];
 
-/// Those that are set, with their values.
+/// The variables that are set, with their values.
 pub fn set() -> Vec<(&'static str, String)> {
     let names = NAMES.iter();
     let set = names.filter_map(|(name, kind)| {

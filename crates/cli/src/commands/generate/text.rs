@@ -82,7 +82,8 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// A continuation may begin within a word; a program that reads the pipe has the prompt.
+/// Whether the prompt is shown before the continuation: a continuation may begin within a word. A
+/// program that reads the pipe has the prompt already.
 fn is_read_here(args: &Args) -> bool {
     std::io::stdout().is_terminal() && !args.json
 }

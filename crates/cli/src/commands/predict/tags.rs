@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Line;
 
-/// The tag of a word that the model has not seen, the same as outside of entities.
+/// The tag of a word that the model has not seen: the same as outside of entities.
 const OUTSIDE: &str = "O";
 
 /// The tags of the words of a batch's rows, and the entities that they form.

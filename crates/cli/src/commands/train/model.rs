@@ -143,7 +143,7 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
     say(format!("{form}{skipped}"))
 }
 
-/// Prints how many of the activations of eight-bit products had 16 bits, if there were such products.
+/// Prints what share of the inputs of eight-bit products had 16 bits, if there were such products.
 pub(super) fn say_of_int8(blocks: BlockCounts) -> Result<()> {
     if blocks.all > 0 {
         let share = 100.0 * blocks.outliers as f64 / blocks.all as f64;

@@ -58,8 +58,8 @@ pub fn prompts(
         eos_token_ids.extend(tokenizer.chat_end_ids());
     }
     let settings = GenerationConfig {
-        // Beyond the positions that exist, or that the model was trained for, only if the prompt
-        // is.
+        // It exceeds the model's positions, or the length it was trained for, only if the prompt
+        // does.
         max_new_tokens: match limits.max_positions.saturating_sub(longest) {
             0 => NEW_TOKENS,
             left => NEW_TOKENS.min(left),

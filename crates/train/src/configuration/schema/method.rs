@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// A schema for each method, and one for training all weights.
 pub fn all() -> Vec<Value> {
     let mut methods: Vec<Value> = peft_types().iter().map(|name| of(name)).collect();
-    // The reader takes the word in any case, and beside it ignores a method's keys.
+    // The reader accepts the word in any case, and ignores all other keys.
     methods.push(json!({
         "title": "all weights",
         "type": "object",
@@ -18,6 +18,10 @@ pub fn all() -> Vec<Value> {
             ] },
         },
         "required": ["peft_type"],
+        "additionalProperties": {
+            "description": "Ignored: with peft_type = \"NONE\" all weights are trained, and there is \
+                            no adapter.",
+        },
     }));
     methods
 }
@@ -87,7 +91,8 @@ fn value_of(method: &str, key: &str, default: Option<&Value>) -> Value {
     Value::Object(schema)
 }
 
-/// The schema of a word that a key accepts: a pattern if it ends in a number and any other will do.
+/// The schema of a word that a key accepts: a pattern if the word ends in a number and the key
+/// accepts any other number too.
 fn as_schema(word: &str, takes: &impl Fn(&Value) -> bool) -> Value {
     let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
     let is_any = stem != word && takes(&format!("{stem}17").into());
@@ -130,7 +135,8 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The words that a key accepts: the error for another word has them in backticks or quotation marks.
+/// The words that a key accepts: the error for another word has them in backticks or quotation
+/// marks.
 fn words_of(method: &str, key: &str) -> Vec<String> {
     let refused = config_with_key(method, key, "no such word".into()).and_then(Result::err);
     let message = refused.map(|error| error.to_string()).unwrap_or_default();

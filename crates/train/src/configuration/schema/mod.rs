@@ -1,6 +1,6 @@
 //! The JSON Schema of a training file, with which editors complete and check it.
 //!
-//! It is derived from the types that read the file, so a new key is in it at once.
+//! It is derived from the types that read the file, so a new key appears in it at once.
 
 mod method;
 mod words;
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::configuration::config::TrainConfig;
 
-/// The JSON Schema of a training file, in draft 7, which the language servers for TOML support. `[peft]`
-/// has the keys of every registered method.
+/// The JSON Schema of a training file, in draft 7, which language servers for TOML support.
+/// `[peft]` has the keys of every registered method.
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     let mut schema = generator.into_root_schema_for::<TrainConfig>().to_value();
@@ -31,13 +31,13 @@ pub(crate) fn one_or_several<T: JsonSchema>(generator: &mut SchemaGenerator) -> 
 pub(crate) fn peft_table(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "description": "A new adapter: the keys of PEFT's adapter_config.json. With peft_type = \"NONE\" \
-                        all weights of the model are trained instead.",
+                        all weights of the model are trained instead, and the other keys are ignored.",
         "anyOf": method::all(),
     })
 }
 
-/// The aliases of words (`serde(alias)`), which a derived schema leaves out: the type, the alias, and
-/// the word.
+/// The aliases of words (`serde(alias)`), which a derived schema leaves out: the type, the alias,
+/// and the word.
 const ALIASES: [(&str, &str, &str); 3] = [
     ("OptimizerName", "adamw_torch_fused", "adamw_torch"),
     ("OptimizerName", "lion_32bit", "lion"),

@@ -1,5 +1,5 @@
-//! Makes a schema fit for editors of TOML: no rustdoc links in descriptions, and no null, which TOML does not
-//! have.
+//! Adapts a schema to editors of TOML: no rustdoc links in descriptions, and no null, which TOML
+//! does not have.
 
 use serde_json::Value;
 

@@ -41,7 +41,7 @@ pub fn rows(
                 add(tokenizer.encode_continuation(&text)?);
             }
         }
-        // The first of each kind.
+        // One text of each kind comes first.
         for text in texts.iter().step_by(7).chain(texts) {
             add(tokenizer.encode(text)?);
         }
