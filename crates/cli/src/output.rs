@@ -88,9 +88,10 @@ pub fn bar_of_values(label: &str, values: u64) -> ProgressBar {
 }
 
 fn bar(label: &str, of: u64, count: &str) -> ProgressBar {
-    let bar = match is_first() {
-        true => ProgressBar::new(of),
-        false => ProgressBar::hidden(),
+    let bar = if is_first() {
+        ProgressBar::new(of)
+    } else {
+        ProgressBar::hidden()
     };
     // It is as wide as the terminal: a line that wraps would stay there.
     let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {count}  {{left}}"));

@@ -256,9 +256,10 @@ struct Entry<'a>(&'a TrainSet);
 
 impl Serialize for Entry<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        match *self.0 == TrainSet::new(&self.0.path) {
-            true => to.serialize_str(&self.0.path),
-            false => self.0.serialize(to),
+        if *self.0 == TrainSet::new(&self.0.path) {
+            to.serialize_str(&self.0.path)
+        } else {
+            self.0.serialize(to)
         }
     }
 }

@@ -90,9 +90,10 @@ pub fn run(args: Args) -> Result<()> {
     if tokenizer.is_none()
         && let Some(seen) = Overview::read(file, &config, &find_data)?
     {
-        return match args.summary {
-            true => say_json(&text::json(&seen)),
-            false => text::show(&seen).and_then(|()| show_splits(file)),
+        return if args.summary {
+            say_json(&text::json(&seen))
+        } else {
+            text::show(&seen).and_then(|()| show_splits(file))
         };
     }
     let load = |limits| {
@@ -118,9 +119,12 @@ pub fn run(args: Args) -> Result<()> {
             usize::MAX => longest,
             length => length,
         });
-    let cut = |&length: &usize| match limits.forbid(length) {
-        true => limits.max_positions,
-        false => length,
+    let cut = |&length: &usize| {
+        if limits.forbid(length) {
+            limits.max_positions
+        } else {
+            length
+        }
     };
     let cut: Vec<usize> = lengths.iter().map(cut).collect();
     let padding = Padding::count(&cut, args.rows.batch_rows(), packed_to, SEED)?;
@@ -134,9 +138,10 @@ pub fn run(args: Args) -> Result<()> {
         batch_size: args.rows.batch_rows(),
         tokenizer: tokenizer.as_ref(),
     };
-    match args.summary {
-        true => say_json(&report.json()?),
-        false => report.show().and_then(|()| show_splits(file)),
+    if args.summary {
+        say_json(&report.json()?)
+    } else {
+        report.show().and_then(|()| show_splits(file))
     }
 }
 
@@ -416,13 +421,17 @@ fn lengths_json(lengths: &[usize]) -> Value {
 
 /// Texts in a row, with the learnt ones marked.
 fn marked(pieces: &[(String, bool)]) -> String {
-    let (before, after) = match coloured(&std::io::stdout()) {
-        true => ("\u{1b}[32m", "\u{1b}[0m"),
-        false => ("[", "]"),
+    let (before, after) = if coloured(&std::io::stdout()) {
+        ("\u{1b}[32m", "\u{1b}[0m")
+    } else {
+        ("[", "]")
     };
-    let pieces = pieces.iter().map(|(text, learnt)| match learnt {
-        true => format!("{before}{text}{after}"),
-        false => text.clone(),
+    let pieces = pieces.iter().map(|(text, learnt)| {
+        if *learnt {
+            format!("{before}{text}{after}")
+        } else {
+            text.clone()
+        }
     });
     pieces.collect()
 }

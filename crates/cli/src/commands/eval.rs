@@ -273,9 +273,10 @@ fn held_out(data: &str) -> String {
 /// Checks that the loss is finite, and warns about metrics that are not; `adapter` is the adapter's
 /// folder, or empty.
 fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
-    let place = match adapter.is_empty() {
-        true => String::new(),
-        false => format!("{adapter}: "),
+    let place = if adapter.is_empty() {
+        String::new()
+    } else {
+        format!("{adapter}: ")
     };
     ensure!(
         result.loss().is_finite(),

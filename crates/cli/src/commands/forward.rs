@@ -79,9 +79,10 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     );
     let adapter = adapters.first().map(PathBuf::as_path);
     let kept = &args.model.kept;
-    let mut model = match args.embedder.is_given() {
-        true => open_headless(&files, adapter, kept, device)?,
-        false => open(&files, adapter, kept, device)?,
+    let mut model = if args.embedder.is_given() {
+        open_headless(&files, adapter, kept, device)?
+    } else {
+        open(&files, adapter, kept, device)?
     };
     if let Some(model) = model.as_peft_mut() {
         if args.merge {

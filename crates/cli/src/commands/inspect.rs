@@ -117,9 +117,10 @@ fn table(parameters: &[NamedParameter]) -> String {
     let names = width(&|parameter| parameter.name.len()).unwrap_or(0);
     let shapes = width(&|parameter| shape(parameter).len()).unwrap_or(0);
     let lines = parameters.iter().map(|parameter| {
-        let state = match parameter.requires_grad {
-            true => "trainable",
-            false => "frozen",
+        let state = if parameter.requires_grad {
+            "trainable"
+        } else {
+            "frozen"
         };
         format!(
             "{:names$}  {:>shapes$}  {state}\n",

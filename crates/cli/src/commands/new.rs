@@ -160,9 +160,10 @@ fn columns(train: &str) -> (String, String, bool) {
 /// Runs `peft new`.
 pub fn run(args: Args) -> Result<()> {
     let is_toml = args.name.extension().is_some_and(|end| end == "toml");
-    let file = match is_toml {
-        true => args.name.clone(),
-        false => PathBuf::from(format!("{}.toml", args.name.display())),
+    let file = if is_toml {
+        args.name.clone()
+    } else {
+        PathBuf::from(format!("{}.toml", args.name.display()))
     };
     let Some(name) = file
         .file_stem()
@@ -208,10 +209,11 @@ pub fn run(args: Args) -> Result<()> {
 
     let mut options = File::options();
     options.write(true);
-    match args.force {
-        true => options.create(true).truncate(true),
-        false => options.create_new(true),
-    };
+    if args.force {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
     let mut out = match options.open(&file) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("{place} is there already: choose another name, or give --force to replace it")

@@ -99,9 +99,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     warn_of_template(&config.data);
     let output_dir = &config.training.output_dir;
     // This comes before anything that takes time.
-    let folder = match args.dry_run || !exchange.is_first() {
-        true => None,
-        false => Some(Arc::new(RunFolder::hold(output_dir)?)),
+    let folder = if args.dry_run || !exchange.is_first() {
+        None
+    } else {
+        Some(Arc::new(RunFolder::hold(output_dir)?))
     };
     let resume = resume::of_all(&*exchange, || checkpoint(&args, output_dir))?;
     let from_here = |error| beside(error, file, &config);
@@ -116,9 +117,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
             config.training.per_device_train_batch_size
         ))?;
     }
-    let old = match args.dry_run || !exchange.is_first() {
-        true => None,
-        false => old_run(&args, &config, files.path(), resume.as_ref())?,
+    let old = if args.dry_run || !exchange.is_first() {
+        None
+    } else {
+        old_run(&args, &config, files.path(), resume.as_ref())?
     };
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
     settle_labels(&mut config, Some(&files), file)?;
@@ -145,12 +147,11 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         data = Some(loaded);
     }
     // Before the data: an adapter may use positions itself.
-    let mut model = match config.is_full_training() {
-        true => LanguageModel::from(model),
-        false => {
-            set_seed(seed, device);
-            attach(model, &config, file)?.into()
-        }
+    let mut model = if config.is_full_training() {
+        LanguageModel::from(model)
+    } else {
+        set_seed(seed, device);
+        attach(model, &config, file)?.into()
     };
     if let Some(model) = model.as_peft_mut() {
         head::describe(model, &files)?;
@@ -275,9 +276,10 @@ impl Job {
             let evaluates = self.config.training.eval_on_start;
             if self.assesses(evaluates) {
                 say("\nbefore training:")?;
-                let evaluate = match evaluates {
-                    true => Evaluate::Now("evaluating before training"),
-                    false => Evaluate::No,
+                let evaluate = if evaluates {
+                    Evaluate::Now("evaluating before training")
+                } else {
+                    Evaluate::No
                 };
                 before = self.assess(&model, evaluate)?;
             }
@@ -290,9 +292,10 @@ impl Job {
         if let Some(old) = self.old.take() {
             old.remove()?;
         }
-        let config_file = match exchange.is_first() {
-            true => self.config.save()?,
-            false => PathBuf::new(),
+        let config_file = if exchange.is_first() {
+            self.config.save()?
+        } else {
+            PathBuf::new()
         };
         let options = TrainOptions {
             samples: self.prompts.clone(),
@@ -301,15 +304,15 @@ impl Job {
             config: Some(self.config.clone()),
             distributed: self.config.distributed.clone().unwrap_or_default(),
             // As late as this, because the dashboard takes over the whole terminal.
-            renderer: match self.tui {
-                _ if !exchange.is_first() => Box::new(ProgressRenderer::hidden()),
-                true => dashboard(&self.options.interrupter)?,
-                false => {
-                    let samples = self.prompts.as_ref().map(|prompts| prompts.samples.clone());
-                    let renderer = ProgressRenderer::new(arguments.logging_steps)
-                        .with_measures(self.objective.measures());
-                    Box::new(renderer.with_samples(samples.unwrap_or_default()))
-                }
+            renderer: if !exchange.is_first() {
+                Box::new(ProgressRenderer::hidden())
+            } else if self.tui {
+                dashboard(&self.options.interrupter)?
+            } else {
+                let samples = self.prompts.as_ref().map(|prompts| prompts.samples.clone());
+                let renderer = ProgressRenderer::new(arguments.logging_steps)
+                    .with_measures(self.objective.measures());
+                Box::new(renderer.with_samples(samples.unwrap_or_default()))
             },
             ..mem::take(&mut self.options)
         };

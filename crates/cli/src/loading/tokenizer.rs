@@ -14,9 +14,10 @@ pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<
     if let Some(given) = given {
         return open_tokenizer(given).map(Some);
     }
-    match beside::tokenizer_files(files)?.is_empty() {
-        true => Ok(None),
-        false => read_tokenizer(files.path()).map(Some),
+    if beside::tokenizer_files(files)?.is_empty() {
+        Ok(None)
+    } else {
+        read_tokenizer(files.path()).map(Some)
     }
 }
 

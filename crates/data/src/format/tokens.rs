@@ -32,13 +32,16 @@ pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Conten
         }
         _ => list(column),
     };
-    let same_length = |column: &str, values: Vec<i64>| match values.len() == input_ids.len() {
-        true => Ok(values),
-        false => Err(RowProblem::Lengths {
-            input_ids: input_ids.len(),
-            values: values.len(),
-            column: column.into(),
-        }),
+    let same_length = |column: &str, values: Vec<i64>| {
+        if values.len() == input_ids.len() {
+            Ok(values)
+        } else {
+            Err(RowProblem::Lengths {
+                input_ids: input_ids.len(),
+                values: values.len(),
+                column: column.into(),
+            })
+        }
     };
     let labels = match list("labels")? {
         Some(labels) => same_length("labels", labels)?,

@@ -222,10 +222,12 @@ mod tests {
 
     fn encode(row: Value, change: impl FnOnce(&mut RowEncoder)) -> Result<Vec<Example>> {
         let columns = row.as_object().cloned().unwrap();
-        let shape = match columns.contains_key("input_ids") {
-            true => Shape::Tokenized,
-            false if columns.contains_key("prompt") => Shape::PromptCompletion("completion".into()),
-            false => Shape::Text("text".into()),
+        let shape = if columns.contains_key("input_ids") {
+            Shape::Tokenized
+        } else if columns.contains_key("prompt") {
+            Shape::PromptCompletion("completion".into())
+        } else {
+            Shape::Text("text".into())
         };
         let tokenizer = tiny();
         let mut encoder = RowEncoder {

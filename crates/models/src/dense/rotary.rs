@@ -50,9 +50,12 @@ pub fn rope(keys: &Keys, names: RopeKeys, kind: &str, head_dim: usize) -> Result
     };
     let none = Keys::new(&empty, "{}");
     let table = old.as_ref().or(new).unwrap_or(&none);
-    read(keys, table, head_dim, names).map_err(|reason| match table.has("rope_type") {
-        true if old.is_none() => format!("rope_parameters: {reason}"),
-        _ => reason,
+    read(keys, table, head_dim, names).map_err(|reason| {
+        if table.has("rope_type") && old.is_none() {
+            format!("rope_parameters: {reason}")
+        } else {
+            reason
+        }
     })
 }
 

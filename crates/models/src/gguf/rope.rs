@@ -114,11 +114,12 @@ fn factors(keys: &Keys, tensor: &str) -> Result<Option<Vec<f64>>> {
     // As decimals, because they are single-precision numbers.
     let decimal = |value: &f32| value.to_string().parse().unwrap_or(f64::NAN);
     let values: Vec<f64> = values.iter().map(decimal).collect();
-    match values.iter().all(|value| value.is_finite()) {
-        true => Ok(Some(values)),
-        false => Err(keys
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(Some(values))
+    } else {
+        Err(keys
             .file
-            .error(format!("tensor {tensor} holds what is no number"))),
+            .error(format!("tensor {tensor} holds what is no number")))
     }
 }
 

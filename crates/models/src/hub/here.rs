@@ -32,8 +32,9 @@ pub(super) fn no_folder(path: &Path) -> ModelError {
 /// The folder that a relative path is relative to.
 fn seen_from(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    match path.is_relative() {
-        true => format!(" here ({})", here.display()),
-        false => String::new(),
+    if path.is_relative() {
+        format!(" here ({})", here.display())
+    } else {
+        String::new()
     }
 }

@@ -42,9 +42,10 @@ impl Best {
             Some(best) if arguments.greater_is_better() => metric - best > by,
             Some(best) => best - metric > by,
         };
-        match better(self.best_metric, arguments.early_stopping_threshold) {
-            true => self.early_stopping_patience_counter = 0,
-            false => self.early_stopping_patience_counter += 1,
+        if better(self.best_metric, arguments.early_stopping_threshold) {
+            self.early_stopping_patience_counter = 0;
+        } else {
+            self.early_stopping_patience_counter += 1;
         }
         if better(self.best_metric, 0.0) {
             (self.best_metric, self.best_global_step) = (Some(metric), step);
@@ -72,12 +73,13 @@ impl Best {
         let Some(latest) = self.latest.take_if(|latest| latest.step == step) else {
             return;
         };
-        let better = self
-            .best_checkpoint
-            .is_none_or(|best| match arguments.greater_is_better() {
-                true => latest.metric > best.metric,
-                false => latest.metric < best.metric,
-            });
+        let better = self.best_checkpoint.is_none_or(|best| {
+            if arguments.greater_is_better() {
+                latest.metric > best.metric
+            } else {
+                latest.metric < best.metric
+            }
+        });
         if better && !latest.metric.is_nan() {
             self.best_checkpoint = Some(latest);
         }

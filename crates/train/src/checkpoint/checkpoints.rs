@@ -110,10 +110,10 @@ impl Checkpoints {
         let state = PathBuf::from(STATE_NAME);
         for entry in std::iter::once(&state).chain(there.iter().filter(is_ours)) {
             let path = path.join(entry);
-            match path.is_dir() {
-                true => drop(fs::remove_dir(&path)),
-                false if !path.exists() => {}
-                false => fs::remove_file(&path).map_err(TrainError::io(&path))?,
+            if path.is_dir() {
+                fs::remove_dir(&path).ok();
+            } else if path.exists() {
+                fs::remove_file(&path).map_err(TrainError::io(&path))?;
             }
         }
         Ok(())

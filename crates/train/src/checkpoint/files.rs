@@ -76,9 +76,10 @@ pub(crate) fn tidy(dir: &Path, prefix: &str) -> Result<()> {
                 remove(&path)?;
             } else if let Some(name) = name.strip_suffix(OLD) {
                 let target = dir.join(name);
-                match target.exists() {
-                    true => move_rest(&path, &target)?,
-                    false => fs::rename(&path, target)?,
+                if target.exists() {
+                    move_rest(&path, &target)?;
+                } else {
+                    fs::rename(&path, target)?;
                 }
             }
         }
@@ -129,10 +130,11 @@ fn is_there(path: &Path) -> bool {
 fn sync_tree(folder: &Path) -> IoResult<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        match path.is_dir() {
-            true => sync_tree(&path)?,
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
             // Windows flushes only files that are open for writing.
-            false => File::options().write(true).open(&path)?.sync_all()?,
+            File::options().write(true).open(&path)?.sync_all()?;
         }
     }
     sync_folder(folder)

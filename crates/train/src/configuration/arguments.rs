@@ -211,9 +211,10 @@ impl TrainingArguments {
 
     /// The order of the examples.
     pub fn sampling_strategy(&self) -> SamplingStrategy {
-        match self.group_by_length {
-            true => SamplingStrategy::GroupByLength,
-            false => self.train_sampling_strategy,
+        if self.group_by_length {
+            SamplingStrategy::GroupByLength
+        } else {
+            self.train_sampling_strategy
         }
     }
 

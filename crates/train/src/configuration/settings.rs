@@ -165,9 +165,10 @@ pub fn settings_toml(settings: &[Setting]) -> String {
 /// A key in TOML: bare if possible.
 fn toml_key(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    match !key.is_empty() && key.chars().all(bare) {
-        true => key.to_string(),
-        false => Value::String(key.to_string()).to_string(),
+    if !key.is_empty() && key.chars().all(bare) {
+        key.to_string()
+    } else {
+        Value::String(key.to_string()).to_string()
     }
 }
 

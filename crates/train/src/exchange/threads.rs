@@ -125,9 +125,10 @@ impl Exchange for Threads {
     }
 
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        let own = match root == self.rank {
-            true => bytes.clone(),
-            false => Vec::new(),
+        let own = if root == self.rank {
+            bytes.clone()
+        } else {
+            Vec::new()
         };
         bytes.clone_from(&self.meet(own)?[root].1);
         self.count(bytes.len() as u64);

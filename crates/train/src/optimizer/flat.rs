@@ -126,9 +126,10 @@ impl Flat {
             };
             let rate = |member: &Member| Rate {
                 learning_rate: rates.lr_from_param(member.id, Some(&member.path)),
-                weight_decay: match self.undecayed.contains(&member.id) {
-                    true => 0.0,
-                    false => self.weight_decay,
+                weight_decay: if self.undecayed.contains(&member.id) {
+                    0.0
+                } else {
+                    self.weight_decay
                 },
             };
             let (after, moments) = step.step(

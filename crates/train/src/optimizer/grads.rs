@@ -20,18 +20,20 @@ pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> Option<
         found: Vec::new(),
     };
     model.visit(&mut squares);
-    match squares.found.is_empty() {
-        true => None,
-        false => Some(Tensor::cat(squares.found, 0).sum().sqrt()),
+    if squares.found.is_empty() {
+        None
+    } else {
+        Some(Tensor::cat(squares.found, 0).sum().sqrt())
     }
 }
 
 /// The factor for gradients of this norm, as in `torch.nn.utils.clip_grad_norm_`:
 /// `max_norm / (norm + 1e-6)`, at most 1. A `max_norm` of 0 leaves the gradients as they are.
 pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
-    match max_norm > 0.0 {
-        true => (max_norm / (norm + 1e-6)).min(1.0),
-        false => 1.0,
+    if max_norm > 0.0 {
+        (max_norm / (norm + 1e-6)).min(1.0)
+    } else {
+        1.0
     }
 }
 

@@ -123,9 +123,10 @@ fn grouped<O: Optimizer>(
 ) -> ModuleOptimizer {
     let all = ModuleOptimizer::from(build(arguments.weight_decay as f32));
     let without = ids(parameters, |parameter| !decays(&parameter.name));
-    match arguments.weight_decay == 0.0 || without.is_empty() {
-        true => all,
-        false => all.with_group(ParamGroup::from_ids(without), build(0.0), None),
+    if arguments.weight_decay == 0.0 || without.is_empty() {
+        all
+    } else {
+        all.with_group(ParamGroup::from_ids(without), build(0.0), None)
     }
 }
 

@@ -209,15 +209,16 @@ impl<M: 'static> Loader<M> {
         } else {
             (places(&indices[..rows.start]), places(indices))
         };
-        let next = match at.batch + 1 == self.sampler.batches_per_epoch() {
-            true => Position {
+        let next = if at.batch + 1 == self.sampler.batches_per_epoch() {
+            Position {
                 epoch: at.epoch + 1,
                 batch: 0,
-            },
-            false => Position {
+            }
+        } else {
+            Position {
                 epoch: at.epoch,
                 batch: at.batch + 1,
-            },
+            }
         };
         Ok(MicroBatch {
             objective: Arc::clone(&self.objective),

@@ -90,9 +90,10 @@ pub(crate) fn check(exchange: &dyn Exchange, own: Vec<(String, String)>) -> Resu
         (here != there).then(|| format!("{what} than that of rank 0: {here}, not {there}"))
     });
     let differences: Vec<String> = differences.take(TOLD).collect();
-    let said = match differences.is_empty() {
-        true => String::new(),
-        false => format!("{} has {}", exchange.name(), differences.join("; ")),
+    let said = if differences.is_empty() {
+        String::new()
+    } else {
+        format!("{} has {}", exchange.name(), differences.join("; "))
     };
     // All ranks hear of a difference before any of them continues.
     let said = exchange.gather(said.into_bytes())?;

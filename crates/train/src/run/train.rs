@@ -182,9 +182,10 @@ pub fn train_with<T: TrainTarget>(
         folder => folder,
     };
 
-    let mut checkpoints = match writes {
-        true => Checkpoints::new(dir, arguments.save_total_limit)?,
-        false => Checkpoints::of_others(dir),
+    let mut checkpoints = if writes {
+        Checkpoints::new(dir, arguments.save_total_limit)?
+    } else {
+        Checkpoints::of_others(dir)
     };
     let mut model = model;
     let mut state = TrainState {
@@ -303,9 +304,10 @@ pub fn train_with<T: TrainTarget>(
             checkpoints.adopt(&identity)?;
             if let Some(step) = state.best.checkpoint() {
                 // The first rank decides for all: the others may not see the folder.
-                let gone = match writes {
-                    true => CheckpointInfo::find(&checkpoints.path(step)).err(),
-                    false => None,
+                let gone = if writes {
+                    CheckpointInfo::find(&checkpoints.path(step)).err()
+                } else {
+                    None
                 };
                 if let Some(error) = &gone {
                     tracing::warn!("the best checkpoint is gone: {error}");
@@ -315,9 +317,10 @@ pub fn train_with<T: TrainTarget>(
                 }
             }
             let from = checkpoint.parent().unwrap_or(dir);
-            match writes {
-                true => MetricsFile::resume(dir, from, first_step)?,
-                false => (MetricsFile::none(), Vec::new()),
+            if writes {
+                MetricsFile::resume(dir, from, first_step)?
+            } else {
+                (MetricsFile::none(), Vec::new())
             }
         }
     };

@@ -158,9 +158,10 @@ impl MetricsFile {
     /// the folder `from`; also returns the evaluations among them.
     pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<(Self, Vec<EvalLog>)> {
         let before = from.join(METRICS_NAME);
-        let text = match before.exists() {
-            true => std::fs::read(&before).map_err(TrainError::io(&before))?,
-            false => Vec::new(),
+        let text = if before.exists() {
+            std::fs::read(&before).map_err(TrainError::io(&before))?
+        } else {
+            Vec::new()
         };
         // After a power cut, anything may follow the last flushed line.
         let text = String::from_utf8_lossy(&text);

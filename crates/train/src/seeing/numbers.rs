@@ -65,9 +65,10 @@ pub fn number(value: f64, digits: usize) -> String {
 
 /// Removes the zeros at the end of a fraction.
 fn short(number: &str) -> &str {
-    match number.contains('.') {
-        true => number.trim_end_matches('0').trim_end_matches('.'),
-        false => number,
+    if number.contains('.') {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        number
     }
 }
 

@@ -55,16 +55,17 @@ impl<'a> Ranks<'a> {
             save_steps: 20,
             ..arguments(dir.path())
         };
-        let arguments = match self.keeps_best {
-            false => arguments,
-            true => TrainingArguments {
+        let arguments = if self.keeps_best {
+            TrainingArguments {
                 learning_rate: 1e-1,
                 eval_strategy: IntervalStrategy::Steps,
                 eval_steps: Some(5),
                 save_steps: 5,
                 load_best_model_at_end: true,
                 ..arguments
-            },
+            }
+        } else {
+            arguments
         };
         // One after the other, because they share a random number generator.
         let models: Vec<Lora> = (0..self.size).map(|_| (self.model)()).collect();

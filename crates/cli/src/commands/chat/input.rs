@@ -25,9 +25,10 @@ impl Lines {
     /// Lines of standard input.
     pub fn open() -> Result<Self> {
         let input = std::io::stdin();
-        match input.is_terminal() {
-            true => Ok(Self::Terminal(Box::new(Typed::open()?))),
-            false => Ok(Self::Other { input, count: 0 }),
+        if input.is_terminal() {
+            Ok(Self::Terminal(Box::new(Typed::open()?)))
+        } else {
+            Ok(Self::Other { input, count: 0 })
         }
     }
 

@@ -91,9 +91,10 @@ fn names(adapters: &[impl AsRef<Path>]) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for (path, name) in adapters.iter().zip(&folders) {
         let is_alone = folders.iter().filter(|other| *other == name).count() == 1;
-        let name = match is_alone && name != BASE {
-            true => name.clone(),
-            false => path.as_ref().display().to_string(),
+        let name = if is_alone && name != BASE {
+            name.clone()
+        } else {
+            path.as_ref().display().to_string()
         };
         ensure!(
             name != BASE,

@@ -105,16 +105,18 @@ impl Options {
         model: &LanguageModel,
         length: usize,
     ) -> GenerationConfig {
-        let space = match model.has_last_position() {
-            true => model.max_positions().saturating_sub(length),
-            false => usize::MAX,
+        let space = if model.has_last_position() {
+            model.max_positions().saturating_sub(length)
+        } else {
+            usize::MAX
         };
         let of_length = defaults.max_length.map(|most| most.saturating_sub(length));
         let usual = defaults.max_new_tokens.or(of_length).unwrap_or(NEW_TOKENS);
         let config = &defaults.config;
-        let ends = match self.ignore_eos {
-            true => Vec::new(),
-            false => config.eos_token_ids.clone(),
+        let ends = if self.ignore_eos {
+            Vec::new()
+        } else {
+            config.eos_token_ids.clone()
         };
         GenerationConfig {
             max_new_tokens: self.max_new_tokens.unwrap_or(usual.min(space).max(1)),

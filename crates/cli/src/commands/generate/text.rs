@@ -128,9 +128,10 @@ impl Request<'_> {
                 };
                 tracing::warn!("the model ends the text at once{way_out}");
             }
-            match json {
-                true => say_json(&answer.json)?,
-                false => say("")?,
+            if json {
+                say_json(&answer.json)?;
+            } else {
+                say("")?;
             }
         }
         Ok(())

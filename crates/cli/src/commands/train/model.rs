@@ -37,9 +37,10 @@ pub(super) fn load_base(
     }
     let frozen_dtype = config.training.frozen_dtype();
     if let Some(dtype) = frozen_dtype {
-        let key = match config.training.bf16 {
-            true => "training.bf16 = true",
-            false => "training.fp16 = true",
+        let key = if config.training.bf16 {
+            "training.bf16 = true"
+        } else {
+            "training.fp16 = true"
         };
         check_dtype(device, dtype.into()).context(key)?;
         if config.is_full_training() {

@@ -24,9 +24,10 @@ pub fn beside(error: Error, file: &Path, config: &TrainConfig) -> Error {
         if !path.is_empty() && !Path::new(path).exists() && there.exists() {
             let here = std::env::current_dir().unwrap_or_default();
             let there = there.display();
-            let otherwise = match key.contains('[') {
-                true => format!("write path = \"{there}\""),
-                false => format!("give --set {key}={there}"),
+            let otherwise = if key.contains('[') {
+                format!("write path = \"{there}\"")
+            } else {
+                format!("give --set {key}={there}")
             };
             return error.context(format!(
                 "{key} = \"{path}\" is not here, in {}, from where paths are seen, but beside {}: \

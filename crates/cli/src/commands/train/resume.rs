@@ -60,10 +60,7 @@ pub fn of_all(
     if exchange.size() == 1 {
         return find();
     }
-    let found = match exchange.is_first() {
-        true => find()?,
-        false => None,
-    };
+    let found = if exchange.is_first() { find()? } else { None };
     let path = found.map(|found| found.path.display().to_string());
     let mut path = path.unwrap_or_default().into_bytes();
     exchange.broadcast(0, &mut path)?;
@@ -133,8 +130,9 @@ pub fn quoted(word: &str) -> String {
         });
         return format!("$'{}'", escaped.collect::<String>());
     }
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_string(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_string()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }

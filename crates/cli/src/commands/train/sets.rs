@@ -112,8 +112,9 @@ pub fn show_validation(data: &DataSet, config: &DataConfig) -> Result<()> {
 /// The name of a file's rows, with the slice that `spec` asks for.
 fn with_slice(file: &str, spec: &str) -> String {
     let slice = &spec[SlicedPath::new(spec).path.len()..];
-    match file.ends_with(slice) {
-        true => file.to_string(),
-        false => format!("{file}{slice}"),
+    if file.ends_with(slice) {
+        file.to_string()
+    } else {
+        format!("{file}{slice}")
     }
 }

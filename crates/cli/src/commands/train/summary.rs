@@ -134,8 +134,9 @@ fn numbers(config: &dyn Method, unset: &Map<String, Value>) -> String {
             _ => format!("{key} = {value}"),
         })
         .collect();
-    match keys.is_empty() {
-        true => peft_type.to_string(),
-        false => format!("{peft_type}: {}", keys.join(", ")),
+    if keys.is_empty() {
+        peft_type.to_string()
+    } else {
+        format!("{peft_type}: {}", keys.join(", "))
     }
 }

@@ -112,12 +112,13 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     }
     // An attribute but not an item, which only namespaces and loops have.
     environment.add_filter("attr", |value: Value, name: &str| {
-        match is_dictionary(&value) {
-            true => access::attribute(&value, name).map(|found| match found.kind() {
+        if is_dictionary(&value) {
+            access::attribute(&value, name).map(|found| match found.kind() {
                 ValueKind::Plain => found,
                 _ => Value::UNDEFINED,
-            }),
-            false => access::attribute(&value, name),
+            })
+        } else {
+            access::attribute(&value, name)
         }
     });
     environment.add_filter("wordcount", |state: &mut State, value: Value| {

@@ -100,15 +100,14 @@ fn of_text(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>> {
                     _ => part.ends_with(affix),
                 })
             };
-            match affix.is_tuple() {
-                true => {
-                    let mut found = false;
-                    for affix in affix.try_iter()? {
-                        found |= is_at(&affix)?;
-                    }
-                    found.into()
+            if affix.is_tuple() {
+                let mut found = false;
+                for affix in affix.try_iter()? {
+                    found |= is_at(&affix)?;
                 }
-                false => is_at(&affix)?.into(),
+                found.into()
+            } else {
+                is_at(&affix)?.into()
             }
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {

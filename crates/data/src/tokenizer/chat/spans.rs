@@ -142,11 +142,11 @@ impl Answers<'_> {
 
     /// The span that a message adds to the text of the messages before it.
     fn added(&self, index: usize) -> Option<Range<usize>> {
-        let through = match index + 1 == self.chat.messages.len() {
-            true => Some((self.whole.len(), false)),
-            false => self
-                .first(index + 1, false)
-                .and_then(|text| self.common(&text)),
+        let through = if index + 1 == self.chat.messages.len() {
+            Some((self.whole.len(), false))
+        } else {
+            self.first(index + 1, false)
+                .and_then(|text| self.common(&text))
         };
         let start = self.start(index)?;
         let (end, cut) = through?;
@@ -255,11 +255,13 @@ impl Answers<'_> {
         }
         let start = behind(&before, header, &up_to)?;
         let end = self.whole.len() - after.len();
-        match after.starts_with(&close) {
-            true => Some(start..end + close.len()),
+        if after.starts_with(&close) {
+            Some(start..end + close.len())
+        } else if tag(&close) == Some(&close) {
             // The last answer is closed by another tag than those before it (GPT-OSS).
-            false if tag(&close) == Some(&close) => Some(start..end + tag(&after)?.len()),
-            false => None,
+            Some(start..end + tag(&after)?.len())
+        } else {
+            None
         }
     }
 }

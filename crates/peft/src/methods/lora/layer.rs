@@ -78,13 +78,14 @@ impl LayerMethod for LoraLayer {
             let b = TensorSpec::new("lora_embedding_B", "lora_embedding_B", [d_out, r])
                 .with_init(Init::Normal(1.0))
                 .waiting_for("lora_embedding_A");
-            return match self.is_tied {
+            return if self.is_tied {
                 // The output layer is the same matrix the other way round, and so its factors.
-                true => vec![
+                vec![
                     a.tied_transposed("lora_B.weight"),
                     b.tied_transposed("lora_A.weight"),
-                ],
-                false => vec![a, b],
+                ]
+            } else {
+                vec![a, b]
             };
         }
         let (a, b) = match self.init {

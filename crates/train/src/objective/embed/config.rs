@@ -127,9 +127,10 @@ impl EmbedConfig {
                 .map(|(name, prompt)| (name.clone(), prompt.clone()))
                 .collect();
         }
-        self.loss.get_or_insert(match has_score {
-            true => EmbedLoss::CosineSimilarityLoss,
-            false => EmbedLoss::MultipleNegativesRankingLoss,
+        self.loss.get_or_insert(if has_score {
+            EmbedLoss::CosineSimilarityLoss
+        } else {
+            EmbedLoss::MultipleNegativesRankingLoss
         });
         self
     }

@@ -179,9 +179,10 @@ impl Axis {
 /// A range that is not a single point.
 fn widened(low: f64, high: f64) -> (f64, f64) {
     let least = (low.abs().max(high.abs()) * 1e-3).max(1e-12);
-    match high - low > least {
-        true => (low, high),
-        false => (low - least, high + least),
+    if high - low > least {
+        (low, high)
+    } else {
+        (low - least, high + least)
     }
 }
 
