@@ -324,7 +324,7 @@ fn nothing_is_lost_and_nothing_half_written() {
     fails(&["a.gguf"], &["a.gguf is there already", "--force"]);
     lab.ok(&[&export[..], &["a.gguf", "--force"]].concat());
     fails(&["a.bin"], &["does not end in .gguf"]);
-    fails(&[".gguf"], &[".gguf is no name"]);
+    fails(&[".gguf"], &[".gguf is not a name"]);
     lab.ok(&[&export[..], &["X.GGUF", "--outtype", "Q8_0"]].concat());
     fails(&["out"], &["out is a folder", "--to safetensors"]);
     lab.write("model/b.gguf", "");

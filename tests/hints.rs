@@ -25,7 +25,7 @@ fn a_misspelt_key_is_one_message_with_the_key_that_was_meant() {
     let text = wrong(
         &lab,
         &["train", "wrong.toml"],
-        &["peft.lora_r is no known key; did you mean r?"],
+        &["peft.lora_r is not a known key; did you mean r?"],
     );
     assert_eq!(text.matches("lora_r").count(), 1, "{text}");
     assert!(
@@ -68,7 +68,7 @@ fn words_of_other_tools_are_told_apart_in_the_file_and_behind_set() {
     wrong(
         &lab,
         &["train", "wrong.toml"],
-        &["wrong.toml: training.lr is no known key; did you mean learning_rate?"],
+        &["wrong.toml: training.lr is not a known key; did you mean learning_rate?"],
     );
 }
 

@@ -193,7 +193,7 @@ fn rows_of_several_shapes_are_evaluated_on() {
     );
     lab.fails(
         &["train", "bad.toml"],
-        &["data.validation[1].wait is no known key"],
+        &["data.validation[1].wait is not a known key"],
     );
     lab.write(
         "bad.toml",
@@ -280,22 +280,22 @@ fn what_an_entry_cannot_have_is_named() {
         (
             "weight = 3",
             "wieght = 3",
-            "data.train[0].wieght is no known key; did you mean weight?",
+            "data.train[0].wieght is not a known key; did you mean weight?",
         ),
         (
             "weight = 2",
             "probability = 2",
-            "data.train[1].probability is no known key; did you mean weight?",
+            "data.train[1].probability is not a known key; did you mean weight?",
         ),
         (
             "weight = 2",
             "max_length = 2",
-            "data.train[1].max_length is no known key; did you mean data.max_length?",
+            "data.train[1].max_length is not a known key; did you mean data.max_length?",
         ),
         (
             "path = \"b.csv\"",
             "file = \"b.csv\"",
-            "data.train[1].file is no known key; did you mean path?",
+            "data.train[1].file is not a known key; did you mean path?",
         ),
         ("path = \"b.csv\"", "", "entry [1]: missing key `path`"),
         (
@@ -339,7 +339,7 @@ fn what_an_entry_cannot_have_is_named() {
         ),
         (
             "data.train=[a.jsonl, b.csv]",
-            "the value is no TOML: quote strings inside of it",
+            "the value is not valid TOML: quote strings inside of it",
         ),
         (
             "data.train=[\"a.jsonl\", 3]",

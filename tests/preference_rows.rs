@@ -240,7 +240,7 @@ fn keys_of_objectives_are_checked() {
     );
     fails(
         &[dpo, "dpo.betta=0.2"],
-        "dpo.betta is no known key; did you mean beta?",
+        "dpo.betta is not a known key; did you mean beta?",
     );
     fails(
         &[dpo, "dpo.beta=0"],

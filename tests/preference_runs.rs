@@ -405,7 +405,10 @@ fn a_reward_model_ranks_what_a_model_says() {
     );
     train(&lab, &["training.max_steps=1"]);
     let no_judge = ["--temperature", "1", "--best-of", "2", "--reward", "out"];
-    lab.fails(&[&ask[..], &no_judge].concat(), &["out is no reward model"]);
+    lab.fails(
+        &[&ask[..], &no_judge].concat(),
+        &["out is not a reward model"],
+    );
 }
 
 #[test]

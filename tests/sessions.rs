@@ -118,7 +118,7 @@ fn a_session_goes_on_after_a_stop_and_after_an_error() {
     let again = session.generate(&model, &next, &settings(), go_on).unwrap();
     assert_eq!(again, found);
 
-    // A token that ends the text is no part of it.
+    // A token that ends the text is not part of it.
     let ends = GenerationConfig {
         eos_token_ids: vec![found.token_ids[1]],
         ..settings()

@@ -219,7 +219,7 @@ fn what_peft_refuses_is_refused() {
         (lora("conv4"), "conv4: LoRA takes no dilated convolution"),
         (
             lora("conv2").with_r(3),
-            "conv2: r = 3 is no multiple of the 2 groups",
+            "conv2: r = 3 is not a multiple of the 2 groups",
         ),
         (lora("conv2").with_use_dora(true), "conv2: use_dora = true"),
         (

@@ -90,7 +90,7 @@ fn main() -> ExitCode {
 
 fn number(text: &str) -> u64 {
     text.parse()
-        .unwrap_or_else(|_| usage(&format!("{text} is no number")))
+        .unwrap_or_else(|_| usage(&format!("{text} is not a number")))
 }
 
 fn usage(problem: &str) -> ! {

@@ -31,7 +31,7 @@ impl OutputFile {
             output
                 .file_name()
                 .is_none_or(|name| !name.eq_ignore_ascii_case(".gguf")),
-            "{shown} is no name for a file: put one before .gguf"
+            "{shown} is not a name for a file: put one before .gguf"
         );
         ensure!(
             output
@@ -46,7 +46,7 @@ impl OutputFile {
         let place = Self::beside(output)?;
         ensure!(
             place.folder.is_some(),
-            "{shown} is no file, and a GGUF file is not written at one go: name a file"
+            "{shown} is not a file, and a GGUF file cannot be written in one pass: name a file"
         );
         Ok(place)
     }
@@ -56,7 +56,7 @@ impl OutputFile {
         let shown = output.display();
         ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
         let Some(name) = output.file_name() else {
-            bail!("{shown} is no file's name");
+            bail!("{shown} is not the name of a file");
         };
         let target = behind_links(output);
         if fs::metadata(&target).is_ok_and(|is| !is.is_file()) {

@@ -34,7 +34,7 @@ answer, what was said of it stays in the conversation; once more, or without an 
 Ctrl-D does. A conversation that is longer than the model's positions loses its oldest questions with
 their answers, and says so; the system message stays.
 
-Where standard input is no terminal, every line of it is a message or a command, and standard output
+If standard input is not a terminal, every line of it is a message or a command, and standard output
 has the answers alone: as text, or with --json one object a line with content, prompt_tokens,
 completion_tokens, tokens_per_second and finish_reason (\"stop\" or \"length\"). A line that gets no
 answer is said on standard error, with --json also as an object with error, and the exit status is 1.

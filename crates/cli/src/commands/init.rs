@@ -78,7 +78,7 @@ fn read_config(model: &str) -> Result<AutoConfig> {
     }
     if !path.exists() && !model.ends_with(".json") {
         bail!(
-            "{model:?} is no preset and there is no such file; the presets are {}",
+            "{model:?} is neither a preset nor a file; the presets are {}",
             AutoConfig::presets().join(", ")
         );
     }

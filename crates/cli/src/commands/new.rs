@@ -169,7 +169,7 @@ pub fn run(args: Args) -> Result<()> {
         .file_stem()
         .filter(|_| !args.name.as_os_str().is_empty())
     else {
-        bail!("{:?} is no name for a run, such as my-run", args.name);
+        bail!("{:?} is not a name for a run, such as my-run", args.name);
     };
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();

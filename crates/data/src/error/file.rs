@@ -20,7 +20,7 @@ pub enum FileProblem {
     )]
     NoParquet,
     /// It is a damaged Parquet file.
-    #[error("is no Parquet file that can be read: {0}")]
+    #[error("is not a Parquet file that can be read: {0}")]
     Parquet(String),
     /// Two of its columns have the same name.
     #[error("has the column {0:?} twice; which of them is meant cannot be told, so rename one")]
@@ -77,7 +77,7 @@ pub enum FileProblem {
     #[error("is not JSON: {0}")]
     Json(String),
     /// A list inside it is asked for, but the file does not hold an object.
-    #[error("is no object that holds a list `{0}`")]
+    #[error("is not an object that holds a list `{0}`")]
     NoObject(String),
     /// It has no list of this name.
     #[error("holds no list `{list}`; the lists of rows it holds are {lists}")]

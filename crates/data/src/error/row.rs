@@ -100,7 +100,7 @@ pub enum RowProblem {
         column: String,
     },
     /// Text that should be JSON is not.
-    #[error("has text in `{column}` that is no JSON: {error}")]
+    #[error("has text in `{column}` that is not JSON: {error}")]
     TextOfJson {
         /// The column.
         column: String,

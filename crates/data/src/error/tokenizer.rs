@@ -18,7 +18,7 @@ pub enum TokenizerProblem {
     #[error("{0}")]
     Unreadable(String),
     /// A file beside it is not a JSON object.
-    #[error("{} is no JSON object: {error}", file.display())]
+    #[error("{} is not a JSON object: {error}", file.display())]
     NoObject {
         /// The file.
         file: PathBuf,
@@ -26,7 +26,7 @@ pub enum TokenizerProblem {
         error: String,
     },
     /// `tokenizer.json` is not a tokenizer.
-    #[error("{} is no tokenizer: {error}", file.display())]
+    #[error("{} is not a tokenizer: {error}", file.display())]
     NoTokenizer {
         /// The file.
         file: PathBuf,
@@ -34,7 +34,7 @@ pub enum TokenizerProblem {
         error: String,
     },
     /// GPT-2's two files are not a byte-level BPE.
-    #[error("vocab.json with merges.txt is no byte-level BPE: {0}")]
+    #[error("vocab.json with merges.txt is not a byte-level BPE: {0}")]
     NoPair(String),
     /// A tokenizer class that cannot be read from GPT-2's two files.
     #[error(
@@ -70,10 +70,10 @@ pub enum TokenizerProblem {
         value: String,
     },
     /// `added_tokens_decoder` is not an object.
-    #[error("added_tokens_decoder of {0} is no object")]
+    #[error("added_tokens_decoder of {0} is not an object")]
     NoDecoder(&'static str),
     /// A key of `added_tokens_decoder` is not an id.
-    #[error("added_tokens_decoder of {file} has the key {key:?}, which is no id")]
+    #[error("added_tokens_decoder of {file} has the key {key:?}, which is not an id")]
     NoKey {
         /// The file.
         file: &'static str,
@@ -91,7 +91,7 @@ pub enum TokenizerProblem {
         value: String,
     },
     /// The id of an added token is not a number.
-    #[error("{file}: the id of {token:?} is no id")]
+    #[error("{file}: the id of {token:?} is not an id")]
     NoId {
         /// The file.
         file: &'static str,

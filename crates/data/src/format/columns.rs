@@ -251,7 +251,7 @@ pub(crate) fn describe(notes: &BTreeSet<Note>, shape: &Shape) -> Vec<String> {
     });
     let roles = roles.map(|names| {
         format!(
-            "the role {names} is none that is known (system, user, assistant, tool): its messages \
+            "the role {names} is not a known one (system, user, assistant, tool): its messages \
              go to the chat template as they are, and are not learnt"
         )
     });

@@ -302,7 +302,7 @@ fn kind(value: Option<&Value>) -> &'static str {
 }
 
 /// The only key of the object that stands for bytes that are not text, so that errors can say so.
-const BYTES: &str = "bytes that are no UTF-8";
+const BYTES: &str = "bytes that are not UTF-8";
 /// The same for a time outside of any calendar.
 const TIME: &str = "a time out of range";
 

@@ -215,7 +215,7 @@ fn bpe(vocab: &Path, merges: &Path) -> tokenizers::Result<BPE> {
         let (first, second) = line.split_once(' ').filter(|(_, b)| !b.contains(' '))?;
         Some((first.to_owned(), second.to_owned()))
     };
-    let pair = |line| pair(line).ok_or_else(|| format!("merges.txt: {line:?} is no pair"));
+    let pair = |line| pair(line).ok_or_else(|| format!("merges.txt: {line:?} is not a pair"));
     let merges = merges.map(pair).collect::<std::result::Result<_, _>>()?;
     let vocab: Vocab = vocab.into_iter().collect();
     BPE::builder().vocab_and_merges(vocab, merges).build()

@@ -92,7 +92,7 @@ fn vocab_and_merges_are_gpt2s_pair() {
     fs::write(&merges, "<|endoftext|> <|endoftext|>\n").unwrap();
     let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
     assert!(
-        error.contains("vocab.json with merges.txt is no byte-level BPE"),
+        error.contains("vocab.json with merges.txt is not a byte-level BPE"),
         "{error}"
     );
 }
@@ -128,7 +128,7 @@ fn missing_and_truncated_files_are_errors() {
     fs::write(&file, "{\"version\": \"1.0\", \"mod").unwrap();
     let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
     assert!(
-        error.contains("tokenizer.json is no tokenizer: EOF"),
+        error.contains("tokenizer.json is not a tokenizer: EOF"),
         "{error}"
     );
 }
@@ -264,7 +264,7 @@ fn settings_that_cannot_be_honoured_are_errors_with_their_key() {
             json!({"added_tokens_decoder": {"300": "x"}}),
             "300 is \"x\"",
         ),
-        (json!([]), "tokenizer_config.json is no JSON object"),
+        (json!([]), "tokenizer_config.json is not a JSON object"),
     ] {
         fs::write(&config, fields.to_string()).unwrap();
         let error = Tokenizer::load(dir.path()).unwrap_err().to_string();

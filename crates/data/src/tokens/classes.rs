@@ -229,7 +229,7 @@ impl Task for Classes {
                 wide(ids)
             }
             Content::Tokens { input_ids, .. } => input_ids,
-            _ => return Err(DataError::row(encoder.place, "is no text with a label")),
+            _ => return Err(DataError::row(encoder.place, "is not a text with a label")),
         };
         if !ids.is_empty() && ids.len() < label.len() && !self.takes_unlabelled {
             let problem = format!(

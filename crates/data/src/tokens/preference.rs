@@ -44,7 +44,7 @@ impl Task for Pairs {
             chosen, rejected, ..
         } = content
         else {
-            return Err(DataError::row(encoder.place, "is no pair of answers"));
+            return Err(DataError::row(encoder.place, "is not a pair of answers"));
         };
         if answer_of(&chosen) == answer_of(&rejected) {
             return Err(bad(encoder, RowProblem::EqualAnswers));
@@ -185,7 +185,12 @@ impl Task for Judged {
                 vec![(chosen, true), (rejected, false)]
             }
             Content::Judged { answer, is_good } => vec![(answer, is_good)],
-            _ => return Err(DataError::row(encoder.place, "is no answer that is judged")),
+            _ => {
+                return Err(DataError::row(
+                    encoder.place,
+                    "is not an answer that is judged",
+                ));
+            }
         };
         let examples = sides.into_iter().map(|(side, is_good)| {
             let mut labelled = PromptTokens::Whole.of(&side, encoder)?.labelled();
@@ -320,7 +325,10 @@ impl PromptTokens {
             Content::Text(text) => self.text(tokenizer, "", text),
             Content::Prompted { prompt, completion } => self.text(tokenizer, prompt, completion),
             Content::Chat(chat) => self.chat(tokenizer, chat, encoder.place),
-            _ => Err(DataError::row(encoder.place, "is no answer to a prompt")),
+            _ => Err(DataError::row(
+                encoder.place,
+                "is not an answer to a prompt",
+            )),
         }
     }
 

@@ -73,7 +73,7 @@ impl Task for Tags {
             _ => {
                 return Err(DataError::row(
                     encoder.place,
-                    "is no list of words with tags",
+                    "is not a list of words with tags",
                 ));
             }
         };

@@ -298,7 +298,7 @@ mod tests {
     impl Task for Pairs {
         fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
             let Content::Prompted { prompt, completion } = content else {
-                return Err(DataError::row(encoder.place, "is no pair"));
+                return Err(DataError::row(encoder.place, "is not a pair"));
             };
             Ok(vec![encoder.text(&prompt)?, encoder.text(&completion)?])
         }

@@ -73,7 +73,7 @@ impl Task for Texts {
             Content::Texts { texts, score } => (texts, score),
             Content::Text(text) => (vec![text], None),
             Content::Tokens { input_ids, .. } => return Ok(vec![self.example(input_ids, 0.0)]),
-            _ => return Err(DataError::row(encoder.place, "is no text")),
+            _ => return Err(DataError::row(encoder.place, "is not a text")),
         };
         if texts.len() != self.columns.len().max(1) {
             let problem = format!(

@@ -44,7 +44,7 @@ pub fn read_adapter(file: impl AsRef<Path>, model: &AutoModel, folder: &Path) ->
             .strip_suffix(".weight")
             .ok_or_else(|| bad("is of no weight"))?;
         let [rows, width] = *info.shape.as_slice() else {
-            return Err(bad("is no matrix"));
+            return Err(bad("is not a matrix"));
         };
         let mut values = file.values(name)?;
         let (key, rank) = match end {
@@ -61,7 +61,7 @@ pub fn read_adapter(file: impl AsRef<Path>, model: &AutoModel, folder: &Path) ->
                     .collect();
                 ("lora_B", width)
             }
-            _ => return Err(bad("is no part of a LoRA adapter")),
+            _ => return Err(bad("is not part of a LoRA adapter")),
         };
         if ranks
             .insert(path.to_string(), rank)

@@ -366,7 +366,7 @@ fn check_start(cursor: &mut Cursor, bytes: &[u8]) -> std::result::Result<(), Str
     if cursor.take(4, "the first word")? != MAGIC {
         let start = bytes[..4].escape_ascii();
         return Err(format!(
-            "is no GGUF file: it begins with \"{start}\", not \"GGUF\""
+            "is not a GGUF file: it begins with \"{start}\", not \"GGUF\""
         ));
     }
     match cursor.u32("the version")? {
@@ -434,7 +434,7 @@ fn tensor(cursor: &mut Cursor, alignment: u64) -> std::result::Result<Said, Stri
     };
     if offset % alignment != 0 {
         return Err(bad(format!(
-            "offset {offset} is no multiple of the alignment, {alignment}"
+            "offset {offset} is not a multiple of the alignment, {alignment}"
         )));
     }
     shape.reverse();

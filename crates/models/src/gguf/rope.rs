@@ -117,9 +117,9 @@ fn factors(keys: &Keys, tensor: &str) -> Result<Option<Vec<f64>>> {
     if values.iter().all(|value| value.is_finite()) {
         Ok(Some(values))
     } else {
-        Err(keys
-            .file
-            .error(format!("tensor {tensor} holds what is no number")))
+        Err(keys.file.error(format!(
+            "tensor {tensor} holds a value that is not a number"
+        )))
     }
 }
 

@@ -187,7 +187,7 @@ fn a_file_that_lies_is_refused_with_the_place() {
         ),
         (
             one(tensor("w", &[16], 0, 33)),
-            "offset 33 is no multiple of the alignment, 32",
+            "offset 33 is not a multiple of the alignment, 32",
         ),
         (
             one(tensor("w", &[16], 0, 32)),

@@ -51,7 +51,7 @@ impl GgufWeights {
             let multiple = change.multiple();
             if multiple == 0 || !info.shape[0].is_multiple_of(multiple) {
                 return Err(file.error(format!(
-                    "tensor {name} is {:?}: its rows are no multiple of {multiple}, which {}'s heads \
+                    "tensor {name} is {:?}: its rows are not a multiple of {multiple}, which {}'s heads \
                      ask for",
                     info.shape, of.name
                 )));
@@ -335,7 +335,7 @@ impl Weights for GgufWeights {
             {
                 let (name, of) = (&entry.name, info.of.name);
                 Err(self.file.error(format!(
-                    "tensor {name} is {of}, and rows of one value are none of its blocks"
+                    "tensor {name} is {of}, and rows of one value do not fit its blocks"
                 )))
             }
             _ => Ok(&entry.shape),

@@ -138,7 +138,7 @@ pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
         }
         let Some((path, keys)) = ends(0) else {
             return refuse(format!(
-                "holds {key}, which is no factor of LoRA and cannot be combined"
+                "holds {key}, which is not a factor of LoRA and cannot be combined"
             ));
         };
         let Some(b) = part.tensors.get(&format!("{PREFIX}{path}.{}", keys[1])) else {

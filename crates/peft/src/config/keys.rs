@@ -74,7 +74,7 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
 pub(super) fn own_keys<T: Serialize>(config: &T) -> Map<String, Value> {
     match serde_json::to_value(config) {
         Ok(Value::Object(map)) => map,
-        other => panic!("the keys of a configuration are no JSON object: {other:?}"),
+        other => panic!("the keys of a configuration are not a JSON object: {other:?}"),
     }
 }
 

@@ -156,7 +156,7 @@ impl TrainableTokenIndices {
             if named.is_empty() {
                 return Err(PeftError::target(
                     Self::KEY,
-                    format!("names {name:?}, which is no layer of the model"),
+                    format!("names {name:?}, which is not a layer of the model"),
                 ));
             }
             for layer in named {

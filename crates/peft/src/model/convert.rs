@@ -68,7 +68,7 @@ impl<M: BaseModel> PeftModel<M> {
             let converted = if !config.supports(&info) {
                 Err(format!("LoRA takes no {}", info.kind))
             } else if in_groups {
-                Err("LoRA of a convolution in groups is no change of its weight".into())
+                Err("LoRA of a convolution in groups is not a change of its weight".into())
             } else {
                 // A rank or a layer that LoRA refuses: the dilation of a convolution.
                 let fits = config.layer(&info).map(drop).map_err(|error| match error {

@@ -36,7 +36,7 @@ impl<'a> Tensors<'a> {
     pub fn vector(&self, name: &str) -> Tensor<1> {
         match self.find(name) {
             AdapterParam::D1(param) => param.val(),
-            _ => panic!("the tensor `{name}` is no vector"),
+            _ => panic!("the tensor `{name}` is not a vector"),
         }
     }
 
@@ -48,7 +48,7 @@ impl<'a> Tensors<'a> {
         match self.find(name) {
             AdapterParam::D2(param) => param.val(),
             AdapterParam::Shared(shared) => shared.param().val(),
-            _ => panic!("the tensor `{name}` is no matrix"),
+            _ => panic!("the tensor `{name}` is not a matrix"),
         }
     }
 
@@ -71,7 +71,7 @@ impl<'a> Tensors<'a> {
         match self.find(name) {
             AdapterParam::D3(param) => param.val().unsqueeze_dim(3),
             AdapterParam::D4(param) => param.val(),
-            _ => panic!("the tensor `{name}` is no kernel"),
+            _ => panic!("the tensor `{name}` is not a kernel"),
         }
     }
 

@@ -65,7 +65,7 @@ pub fn target_layers(
             return Err(PeftError::target(
                 "target_modules",
                 format!(
-                    "{given} matches {container}, which is no layer but holds layers; name \
+                    "{given} matches {container}, which is not a layer but holds layers; name \
                      those: {inner}"
                 ),
             ));

@@ -173,7 +173,7 @@ fn errors_name_the_target_and_the_way_out() {
     );
     assert_eq!(
         error(lora().with_target_modules(["mlp"])),
-        "target_modules [\"mlp\"] matches transformer.h.0.mlp, which is no layer but holds \
+        "target_modules [\"mlp\"] matches transformer.h.0.mlp, which is not a layer but holds \
          layers; name those: mlp.c_fc, mlp.c_proj"
     );
     assert_eq!(

@@ -231,7 +231,7 @@ mod tests {
             (
                 |a| a.eval_steps = Some(3),
                 "training.load_best_model_at_end needs an evaluation at every checkpoint, but \
-                 save_steps is 10, no multiple of eval_steps 3",
+                 save_steps is 10, which is not a multiple of eval_steps 3",
             ),
             (
                 |a| a.eval_strategy = IntervalStrategy::No,

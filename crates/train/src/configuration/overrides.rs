@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_said() {
-        assert_eq!(after("training.max_steps").unwrap_err(), "is no key=value");
+        assert_eq!(after("training.max_steps").unwrap_err(), "is not key=value");
         assert!(after("=5").unwrap_err().contains("no key"));
         assert!(after("a..b=5").unwrap_err().contains("no key"));
         assert_eq!(

@@ -43,7 +43,7 @@ fn errors_name_the_file_the_key_and_the_way_out() {
     let error = |overrides: &[&str]| read(FILE, overrides).unwrap_err().to_string();
     assert_eq!(
         error(&["training.learning_rat=1"]),
-        "--set training.learning_rat=1: training.learning_rat is no known key; did you mean \
+        "--set training.learning_rat=1: training.learning_rat is not a known key; did you mean \
          learning_rate?"
     );
     assert!(error(&["training.fsdp=true"]).contains("does not support yet"));
@@ -51,11 +51,11 @@ fn errors_name_the_file_the_key_and_the_way_out() {
     let message = read(&FILE.replace("num_train_epochs", "epochs"), &[]).unwrap_err();
     assert_eq!(
         message.to_string(),
-        "a.toml: training.epochs is no known key; did you mean num_train_epochs?"
+        "a.toml: training.epochs is not a known key; did you mean num_train_epochs?"
     );
     assert_eq!(
         error(&["r=4"]),
-        "--set r=4: r is no known key; did you mean peft.r?"
+        "--set r=4: r is not a known key; did you mean peft.r?"
     );
     let method = |flag: &str| {
         let method = read(FILE, &[flag]).and_then(|config| config.method("a.toml"));
@@ -63,12 +63,12 @@ fn errors_name_the_file_the_key_and_the_way_out() {
     };
     let message = method("peft.lora_r=4");
     assert!(
-        message.ends_with(": peft.lora_r is no known key; did you mean r?"),
+        message.ends_with(": peft.lora_r is not a known key; did you mean r?"),
         "{message}"
     );
     let message = method("peft.peft_type=lora");
     assert!(
-        message.ends_with("is no method; did you mean peft_type = \"LORA\"?"),
+        message.ends_with("is not a method; did you mean peft_type = \"LORA\"?"),
         "{message}"
     );
     assert!(method("peft.peft_type=DORA").contains("use_dora = true"));
@@ -85,13 +85,13 @@ fn errors_name_the_file_the_key_and_the_way_out() {
     assert!(error(&["data.max_lenght=3"]).ends_with("did you mean max_length?"));
     assert_eq!(
         error(&["peft.lora_alfa=3"]),
-        "--set peft.lora_alfa=3: peft.lora_alfa is no known key; did you mean lora_alpha?"
+        "--set peft.lora_alfa=3: peft.lora_alfa is not a known key; did you mean lora_alpha?"
     );
     let config = read(&FILE.replace("r = 4", "lora_alfa = 3"), &[]).unwrap();
     let message = config.method("a.toml").unwrap_err().to_string();
     assert_eq!(
         message,
-        "a.toml [peft]: peft.lora_alfa is no known key; did you mean lora_alpha?"
+        "a.toml [peft]: peft.lora_alfa is not a known key; did you mean lora_alpha?"
     );
     let message = error(&["peft.task_type=SEQ_CLS"]);
     assert_eq!(

@@ -129,7 +129,7 @@ pub enum ArgumentProblem {
     },
     /// A checkpoint without its evaluation.
     #[error(
-        "needs an evaluation at every checkpoint, but save_steps is {save_steps}, no multiple of \
+        "needs an evaluation at every checkpoint, but save_steps is {save_steps}, which is not a multiple of \
          eval_steps {eval_steps}"
     )]
     NoMultiple {

@@ -32,7 +32,7 @@ pub enum ConfigProblem {
     #[error("{0} is a key of transformers that this trainer does not support yet; remove it")]
     Unsupported(String),
     /// An unknown key.
-    #[error("{key} is no known key; {}", way_out(meant, note, known))]
+    #[error("{key} is not a known key; {}", way_out(meant, note, known))]
     UnknownKey {
         /// The key.
         key: String,
@@ -44,7 +44,7 @@ pub enum ConfigProblem {
         known: Vec<String>,
     },
     /// An unknown method in `[peft]`.
-    #[error("peft_type = \"{peft_type}\" is no method; did you mean {meant}?")]
+    #[error("peft_type = \"{peft_type}\" is not a method; did you mean {meant}?")]
     NoMethod {
         /// The method.
         peft_type: String,
@@ -134,7 +134,7 @@ pub enum ConfigProblem {
     #[error("distributed.{0}")]
     Distributed(String),
     /// A `--set` without `=`.
-    #[error("is no key=value")]
+    #[error("is not key=value")]
     NoAssignment,
     /// A `--set` without a key.
     #[error("has no key before the `=`: {0:?}")]
@@ -155,7 +155,7 @@ pub enum ConfigProblem {
     PeftTable,
     /// A `--set` of a malformed list, table or text.
     #[error(
-        "the value is no TOML: quote strings inside of it, and all of it for the shell, as in \
+        "the value is not valid TOML: quote strings inside of it, and all of it for the shell, as in \
          --set 'peft.target_modules=[\"c_attn\"]'"
     )]
     BrokenValue,

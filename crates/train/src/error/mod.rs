@@ -150,7 +150,7 @@ pub enum DashboardProblem {
     )]
     NotBuilt,
     /// Standard output is not a terminal.
-    #[error("needs a terminal, and standard output is none; leave --tui out")]
+    #[error("needs a terminal, and standard output is not one; leave --tui out")]
     NoTerminal,
 }
 

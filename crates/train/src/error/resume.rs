@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum ResumeProblem {
     /// It is not a checkpoint.
-    #[error("it is no checkpoint: there is no {0} in it")]
+    #[error("it is not a checkpoint: there is no {0} in it")]
     NoCheckpoint(&'static str),
     /// No checkpoint in the folder is complete.
     #[error("every checkpoint in it is broken; begin anew without --resume")]
@@ -20,7 +20,7 @@ pub enum ResumeProblem {
     #[error("it is not what the run has written: cut off, or changed")]
     StateChanged,
     /// The state of the run cannot be read.
-    #[error("it is no state of a run ({bytes} bytes): {error}")]
+    #[error("it is not the state of a run ({bytes} bytes): {error}")]
     NoState {
         /// Its length.
         bytes: usize,
@@ -115,10 +115,10 @@ pub enum ResumeProblem {
 #[non_exhaustive]
 pub enum OptimizerProblem {
     /// It belongs to something that is not a parameter.
-    #[error("it has a state for {0}, which is no parameter")]
+    #[error("it has a state for {0}, which is not a parameter")]
     NoParameter(String),
     /// It belongs to a parameter that the model does not have.
-    #[error("it has a state for {0}, which is no parameter of the model")]
+    #[error("it has a state for {0}, which is not a parameter of the model")]
     OtherModel(String),
     /// It belongs to another optimizer.
     #[error("the optimizer takes {taken} of its {tensors} tensors")]

@@ -101,7 +101,7 @@ impl Judge<'_> {
         let head = model.head();
         ensure!(
             head.task == TaskType::SeqCls && head.num_labels() == 1,
-            "{} is no reward model: name an adapter that was trained with training.objective = \
+            "{} is not a reward model: name an adapter that was trained with training.objective = \
              \"reward\"",
             self.reward.display()
         );

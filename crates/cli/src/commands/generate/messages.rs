@@ -33,14 +33,14 @@ fn parse(text: &str, name: &str) -> Result<Vec<Chat>> {
             // Several objects are JSONL, but half a list is not.
             let first = text.lines().next().unwrap_or_default();
             if serde_json::from_str::<Value>(first).is_err() {
-                bail!("{name} is no JSON: {error}");
+                bail!("{name} is not JSON: {error}");
             }
             let lines = text.lines().enumerate();
             let lines = lines.filter(|(_, line)| !line.trim().is_empty());
             let each = lines.map(|(index, line)| {
                 let place = format!("{name} line {}", index + 1);
                 let value = serde_json::from_str(line);
-                let value = value.with_context(|| format!("{place} is no JSON"))?;
+                let value = value.with_context(|| format!("{place} is not JSON"))?;
                 conversation(value, index + 1, &place)
             });
             each.collect()
@@ -144,14 +144,14 @@ mod tests {
         let said = json!([user("a"), { "role": "assistant", "content": "b" }]);
         for (text, named) in [
             ("", "a.json is empty"),
-            ("[\n{\"role\": ", "a.json is no JSON: EOF while parsing"),
+            ("[\n{\"role\": ", "a.json is not JSON: EOF while parsing"),
             ("{\"messages\": []}\n{", "a.json line 1 has no message"),
             ("[]", "a.json has no message"),
             ("5", "a.json has no list of messages in `messages`"),
             ("{\"text\": \"a\"}", "a.json has no `messages`"),
             (
                 "[{\"role\": \"user\", \"content\": \"a\"}]\n{",
-                "a.json line 2 is no JSON",
+                "a.json line 2 is not JSON",
             ),
             (&said.to_string(), "a.json ends with the assistant's answer"),
             (

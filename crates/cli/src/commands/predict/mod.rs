@@ -42,7 +42,7 @@ has nothing to judge, such as an empty text, or lacks its column of text has a l
 
 The lines come in the order of the rows and are written as they are found, some 2,000 rows at a time, of
 which those of like length are computed together: a file may have any number of rows. --output has all
-lines or is not there; what is no file, such as a pipe, gets them as they are found.
+lines or is not there; a destination that is not a file, such as a pipe, gets them as they are found.
 
 A row has `text` (or sentence, review, content), or two texts: sentence1 and sentence2, premise and
 hypothesis, question1 and question2; or a chat in `messages`; or tokens in `input_ids`.

@@ -88,7 +88,7 @@ fn reads_text_and_numbers_whatever_they_are_compressed_by() {
     }
     std::fs::write(&path, "PAR1 and no more").unwrap();
     let error = rows(&path).unwrap_err().to_string();
-    assert!(error.contains("is no Parquet file"), "{error}");
+    assert!(error.contains("is not a Parquet file"), "{error}");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn bytes_are_text_where_they_can_be() {
             assert_eq!(rows(&path).unwrap()[1], json!({"text": "zw\u{f6}lf"}));
         } else {
             let error = load(&path).unwrap_err().to_string();
-            let words = "row 2 has bytes that are no UTF-8 in `text`, where text is wanted";
+            let words = "row 2 has bytes that are not UTF-8 in `text`, where text is wanted";
             assert!(error.ends_with(words), "{error}");
         }
     }

@@ -410,7 +410,7 @@ impl ModelConfig for BertConfig {
         if self.is_roberta() && padding.is_none_or(|id| !is_token(id)) {
             let id = padding.map_or("null".into(), |id| id.to_string());
             return Err(format!(
-                "pad_token_id = {id} is no token: {} counts positions from the one after it",
+                "pad_token_id = {id} is not a token: {} counts positions from the one after it",
                 self.model_type
             ));
         }

@@ -69,7 +69,7 @@ impl Keys {
     pub fn size(&mut self, key: &str, size: usize) -> Result<()> {
         let narrow = u32::try_from(size);
         let size =
-            narrow.map_err(|_| refused(format!("{key} = {size} is no number of 32 bits")))?;
+            narrow.map_err(|_| refused(format!("{key} = {size} does not fit into 32 bits")))?;
         self.add(key, KeyValue::U32(size));
         Ok(())
     }

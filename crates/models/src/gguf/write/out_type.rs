@@ -172,7 +172,7 @@ impl FromStr for OutType {
         found.map(|(_, of)| *of).ok_or_else(|| {
             let known: Vec<&str> = Self::names().collect();
             format!(
-                "{name:?} is no type that is written; written are {}",
+                "{name:?} is not a type that can be written; the types are {}",
                 known.join(", ")
             )
         })

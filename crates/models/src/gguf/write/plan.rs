@@ -162,7 +162,7 @@ fn planned(
         let multiple = change.multiple();
         if shape.is_empty() || multiple == 0 || !shape[0].is_multiple_of(multiple) {
             return Err(refused(format!(
-                "tensor {first} is {shape:?}, whose rows are no multiple of {multiple}"
+                "tensor {first} is {shape:?}, whose rows are not a multiple of {multiple}"
             )));
         }
         if change == Change::Turned {

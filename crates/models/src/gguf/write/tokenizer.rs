@@ -128,14 +128,14 @@ fn object(files: &ModelFiles, name: &str) -> Result<Map<String, Value>> {
     };
     match parse(&path)? {
         Value::Object(object) => Ok(object),
-        _ => Err(ModelError::file(path, "is no JSON object")),
+        _ => Err(ModelError::file(path, "is not a JSON object")),
     }
 }
 
 fn parse(path: &Path) -> Result<Value> {
     let text = read_text(path)?;
     serde_json::from_str(&text)
-        .map_err(|error| ModelError::file(path, format!("is no JSON: {error}")))
+        .map_err(|error| ModelError::file(path, format!("is not JSON: {error}")))
 }
 
 /// The `tokenizer.json` that is equivalent to GPT-2's two files.

@@ -57,7 +57,7 @@ impl ConvLora {
         let ConvInfo { groups, .. } = self.conv;
         if !self.r.is_multiple_of(groups) {
             return refuse(format!(
-                "r = {} is no multiple of the {groups} groups of its {}: choose such a rank, with \
+                "r = {} is not a multiple of the {groups} groups of its {}: choose such a rank, with \
                  rank_pattern for this layer alone, or leave the layer out",
                 self.r, self.kind
             ));

@@ -21,7 +21,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         let tokens = input.tokens();
         assert!(
             tokens.is_multiple_of(rows.len()),
-            "{tokens} positions are no {} rows of the same length",
+            "{tokens} positions are not {} rows of the same length",
             rows.len()
         );
         let seq = tokens / rows.len();

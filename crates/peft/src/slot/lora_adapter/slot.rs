@@ -225,7 +225,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             .collect();
         let cannot = |adapter: &Adapter| PeftError::NotMergeable {
             adapter: adapter.name.clone(),
-            problem: format!(" into {path}: what it does there is no change of the layer's weight"),
+            problem: format!(
+                " into {path}: what it does there is not a change of the layer's weight"
+            ),
         };
         match to_merge.first() {
             None => return Ok(()),

@@ -80,7 +80,7 @@ impl CpoConfig {
         not_negative("cpo_alpha", self.cpo_alpha)?;
         for (key, value) in [("simpo_gamma", self.simpo_gamma), ("alpha", self.alpha)] {
             if !value.is_finite() {
-                return Err((key, format!("is {value}, which is no number")));
+                return Err((key, format!("is {value}, which is not a number")));
             }
         }
         some_length("max_length", self.max_length)

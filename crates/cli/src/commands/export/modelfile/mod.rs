@@ -173,7 +173,7 @@ fn sampling(files: &ModelFiles) -> Result<Vec<String>> {
         return Ok(Vec::new());
     };
     let said: Map<String, Value> = serde_json::from_str(&read_text(&path)?)
-        .with_context(|| format!("{} is no JSON object", path.display()))?;
+        .with_context(|| format!("{} is not a JSON object", path.display()))?;
     let mut lines = Vec::new();
     let is_greedy = said.get("do_sample") == Some(&false.into());
     for (key, name) in [

@@ -196,7 +196,10 @@ impl DpoConfig {
         }
         let weights = self.loss_weights.iter().flatten();
         if let Some(weight) = weights.copied().find(|weight| !weight.is_finite()) {
-            return Err(("loss_weights", format!("has {weight}, which is no number")));
+            return Err((
+                "loss_weights",
+                format!("has {weight}, which is not a number"),
+            ));
         }
         match (kinds.contains(&Robust), kinds.contains(&ExoPair)) {
             (true, _) => below_half("label_smoothing", self.label_smoothing)?,
@@ -210,7 +213,7 @@ impl DpoConfig {
             return Err(("label_smoothing", problem));
         }
         if !self.f_alpha_divergence_coef.is_finite() {
-            return Err(("f_alpha_divergence_coef", "is no number".into()));
+            return Err(("f_alpha_divergence_coef", "is not a number".into()));
         }
         let others = kinds.iter().find(|kind| !kind.takes_any_divergence());
         if let Some(kind) = others
