@@ -17,29 +17,29 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "full full-finetune pretrain",
-        "`peft train FILE` trains all weights where FILE has peft_type = \"NONE\", and \
+        "`peft train FILE` trains all weights if FILE has peft_type = \"NONE\", and \
          `peft new NAME --template full` writes one",
     ),
     (
         "classify classifier classification sentiment ner tag label labels",
-        "`peft train FILE` trains a classifier where FILE has training.objective = \"classify\" (texts) or \
+        "`peft train FILE` trains a classifier if FILE has training.objective = \"classify\" (texts) or \
          \"tag\" (words), and `peft predict` gives the labels",
     ),
     (
         "dpo orpo kto ppo grpo rlhf reward rm distill",
-        "`peft train FILE` learns from preferences where FILE has training.objective = \"dpo\", \"kto\", \
-         \"orpo\", \"cpo\" or \"reward\" (docs/preference.md); it samples no answers of its own while it \
-         trains, as PPO and GRPO do",
+        "`peft train FILE` learns from preferences if FILE has training.objective = \"dpo\", \"kto\", \
+         \"orpo\", \"cpo\" or \"reward\" (docs/preference.md); it does not sample answers while \
+         it trains, as PPO and GRPO do",
     ),
     (
         "resume continue",
-        "`peft train FILE --resume` goes on where a run was stopped",
+        "`peft train FILE --resume` continues a run that was stopped",
     ),
     (
         "serve server api deploy vllm openai",
         "peft serves no requests; `peft merge` writes a folder that servers of Hugging Face models \
-         take, and many take the adapter's folder as it is; `peft export` writes a file for llama.cpp's \
-         and Ollama",
+         accept, and many accept the adapter's folder as it is; `peft export` writes a file for the \
+         servers of llama.cpp and Ollama",
     ),
     (
         "save onnx unload merge_and_unload merge-lora mergelora",
@@ -74,7 +74,7 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "preprocess tokenize prepare dataset datasets stats lengths",
         "`peft data FILE --model M` shows a file of rows as training sees it; training tokenises it \
-         by itself",
+         itself",
     ),
     (
         "download pull fetch get cp ls",

@@ -47,7 +47,7 @@ use commands::{
 #[derive(Parser)]
 #[command(name = "peft", version, propagate_version = true, after_help = EXAMPLE)]
 struct Cli {
-    /// Say more on standard error; twice for details
+    /// Print more on standard error; twice for details
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = LAST - 1)]
     verbose: u8,
     #[command(subcommand)]
@@ -58,8 +58,9 @@ const EXAMPLE: &str = "\
 Example:
   peft train configs/quickstart.toml
 
-Exit status: 0 done, 1 the job failed, 2 wrong usage, 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP). Results
-go to standard output, errors, warnings and progress to standard error.";
+Exit status: 0 if done, 1 if the job failed, 2 for wrong usage, 130 if stopped by Ctrl-C (143 by
+SIGTERM, 129 by SIGHUP). Results go to standard output; errors, warnings and progress go to standard
+error.";
 
 /// A command that computes, and where it does.
 #[derive(clap::Args)]
@@ -76,9 +77,9 @@ const LAST: usize = 1000;
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a training file to begin with
+    /// Write a training file to start from
     New(new::Args),
-    /// Train an adapter as a file says
+    /// Train an adapter as a training file describes
     Train(On<train::Args>),
     /// Talk to a model
     Chat(On<chat::Args>),
@@ -86,18 +87,18 @@ enum Command {
     Generate(On<generate::Args>),
     /// Show a data file as training sees it
     Data(data::Args),
-    /// Loss and metrics on a file
+    /// Measure loss and metrics on a file
     Eval(On<eval::Args>),
-    /// The labels of texts, the tags of their words, or their vectors
+    /// Predict the labels of texts, the tags of their words, or their vectors
     Predict(On<predict::Args>),
-    /// Put an adapter into the weights of its model
+    /// Merge an adapter into the weights of its model
     #[command(visible_alias = "fuse")]
     Merge(On<merge::Args>),
     /// Write a model, with adapters in its weights, as a GGUF file for llama.cpp and Ollama
     Export(On<export::Args>),
-    /// Make one LoRA adapter of several
+    /// Combine several LoRA adapters into one
     Combine(combine::Args),
-    /// Make a LoRA adapter of one of another method
+    /// Convert another method's adapter to a LoRA adapter
     Convert(On<convert::Args>),
     /// Show a model, its parameters and which of them are trained
     Inspect(On<inspect::Args>),
@@ -111,9 +112,9 @@ enum Command {
     Completions(completions::Args),
     /// Write manual pages
     Man(man::Args),
-    /// Make a model with random weights
+    /// Create a model with random weights
     Init(init::Args),
-    /// Logits for given token ids, to compare with another implementation
+    /// Compute logits for given token ids, to compare with another implementation
     Forward(On<forward::Args>),
 }
 

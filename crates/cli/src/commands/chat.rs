@@ -29,19 +29,19 @@ Examples:
   peft chat model --adapter runs/a --adapter runs/b      (/adapter b, /adapter base: who answers)
   echo 'What is the capital of France?' | peft chat model --json
 
-A line is a message; one that begins with / is a command, and /help lists those. Ctrl-C stops the
-answer, what was said of it stays in the conversation; once more, or without an answer, it leaves, as
-Ctrl-D does. A conversation that is longer than the model's positions loses its oldest questions with
-their answers, and says so; the system message stays.
+A line is a message. A line that begins with / is a command; /help lists the commands. Ctrl-C stops the
+answer, and what was written so far stays in the conversation. A second Ctrl-C, or one without an
+answer, leaves, as Ctrl-D does. If a conversation exceeds the model's positions, its oldest questions
+are dropped with their answers, and a note says so; the system message stays.
 
 If standard input is not a terminal, every line of it is a message or a command, and standard output
-has the answers alone: as text, or with --json one object a line with content, prompt_tokens,
-completion_tokens, tokens_per_second and finish_reason (\"stop\" or \"length\"). A line that gets no
-answer is said on standard error, with --json also as an object with error, and the exit status is 1.
+has only the answers: as text or, with --json, as one object per line with content, prompt_tokens,
+completion_tokens, tokens_per_second and finish_reason (\"stop\" or \"length\"). A line without an answer
+is reported on standard error, with --json also as an object with error, and the exit status is 1.
 
 An answer ends at the tokens that generation_config.json, config.json, the tokenizer and its chat
-template name. What no option says is as generation_config.json has it, but for max_new_tokens: that
-is 512 where the file does not say it, or what the conversation leaves.";
+template name. Settings without an option come from generation_config.json. If that does not set
+max_new_tokens, it is 512, or what the conversation leaves room for.";
 
 /// The command line of `peft chat`.
 #[derive(clap::Args)]

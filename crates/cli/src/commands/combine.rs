@@ -18,10 +18,10 @@ Examples:
   peft combine --adapter a --adapter b:-0.5 --method cat --output a-less-b
 
 Methods, as in PEFT's add_weighted_adapter: linear, ties, dare_linear, dare_ties and magnitude_prune
-sum the factors A and B apart (cheap, and near the sum of the effects; all ranks have to be equal);
-cat is the exact sum, of the sum of the ranks; svd, ties_svd, dare_linear_svd, dare_ties_svd and
-magnitude_prune_svd work on the effects B A and cost a decomposition for each layer. All that prune
-need --density. IA3 adapters have a linear sum alone: --method linear.";
+sum the factors A and B separately, which is cheap and close to the sum of the effects; all ranks have
+to be equal. cat is the exact sum; its rank is the sum of the ranks. svd, ties_svd, dare_linear_svd,
+dare_ties_svd and magnitude_prune_svd combine the effects B A, at the cost of a decomposition for each
+layer. Methods that prune need --density. IA3 adapters only have a linear sum: --method linear.";
 
 /// The command line of `peft combine`.
 #[derive(clap::Args)]

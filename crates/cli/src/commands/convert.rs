@@ -19,12 +19,12 @@ Examples:
   peft convert --model gpt2 --adapter out --rank 16 --output out-as-lora
   peft convert --adapter pissa --initial pissa-untrained --output pissa-as-lora
 
-Works for every method that changes weights. What a rank cannot hold is lost: the error printed is
+Works for every method that changes weights. What the rank cannot hold is lost: the printed error is
 the norm of what is missing, as a share of the norm of all changes; 0 is exact.
 
 PiSSA and OLoRA take a part of the model's weights. With --initial, the same adapter as it was saved
-before training, the result is exact, of twice the rank, and needs no model (as PEFT's
-path_initial_model_for_weight_conversion); `peft train --save-converted` saves it at once.";
+before training, the result is exact, has twice the rank, and needs no model (as with PEFT's
+path_initial_model_for_weight_conversion); `peft train --save-converted` saves it directly.";
 
 /// The command line of `peft convert`.
 #[derive(clap::Args)]

@@ -29,16 +29,16 @@ Examples:
   peft data reviews.jsonl --model gpt2
   peft data 'stanfordnlp/imdb:train[:500]' --tokenizer gpt2 --max-length 512 --summary
   peft data chats.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct --json
-  peft data my-run.toml                          (a training file: what its data sets come to)
+  peft data my-run.toml                          (the data sets of a training file)
 
-Shows what was detected, how long the examples are, how much of each batch would be padding, and
-three examples, with what is trained on between [ and ] (in colour on a terminal, unless NO_COLOR is set). With neither
-model nor tokenizer lengths are in characters.
+Shows what was detected, how long the examples are, how much of each batch would be padding, and three
+examples, with the trained parts between [ and ] (in colour on a terminal, unless NO_COLOR is set).
+Without a model or a tokenizer, lengths are in characters.
 
---json prints every row as training sees it, an object a line: row, text (as rendered, with special
-tokens), input_ids and labels (-100 where nothing is learnt), or skipped, which says why nothing of the
-row is learnt; truncated where tokens were cut off. Of a pair each answer is an object, and its answer
-says which it is, chosen or rejected.";
+--json prints every row as training sees it, one object per line: row, text (as rendered, with special
+tokens), input_ids and labels (-100 where nothing is learnt); or skipped, the reason why nothing of the
+row is learnt; and truncated if tokens were cut off. For a pair, each answer is an object of its own,
+whose answer is chosen or rejected.";
 
 /// The number of bars in the histogram, and the width of the longest.
 const BARS: usize = 10;

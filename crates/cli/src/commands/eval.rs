@@ -27,29 +27,31 @@ pub use self::classes::task_of;
 
 const EXAMPLE: &str = "\
 Examples:
-  peft eval --model gpt2 --adapter out --data reviews.jsonl     (with it, and the model alone)
+  peft eval --model gpt2 --adapter out --data reviews.jsonl     (with the adapter, and without)
   peft eval --model gpt2 --adapter out-a --adapter out-b --data reviews.jsonl
   peft eval --model gpt2 --data 'reviews.jsonl[:500]' --max-length 512 --json
   peft eval --model MODEL --adapter out --data questions.jsonl --generate
 
-With --generate the model answers every row's question itself, always with the most likely token: of a
-chat the last that the assistant says, of a prompt its completion. Printed is the share of answers that
-are the row's own (exact) and that contain it, in letters of either case (contained); where a row has a
-column contains, a text or a list of texts, one of these is looked for instead.
+With --generate, the model itself answers the question of every row, always with the most likely token:
+in a chat the assistant's last message, otherwise the completion of the prompt. The output is the share
+of answers that equal the row's own (exact) and the share that contain it, ignoring case (contained).
+If a row has a column contains, a text or a list of texts, one of these is looked for instead.
 
-Rows of two answers (chosen and rejected) give the share of pairs whose better answer has become likelier
-than the worse one (rewards/accuracies) and by how much (rewards/margins), beside the model alone, with
-DPO's beta of 0.1; --objective measures them as kto, orpo or cpo do (docs/preference.md).
+Rows with two answers (chosen and rejected) give the share of pairs whose better answer has become more
+likely than the worse one (rewards/accuracies), and by how much (rewards/margins), compared with the
+model alone and with DPO's beta of 0.1. --objective measures them as kto, orpo or cpo does
+(docs/preference.md).
 
-Of a classifier a table follows with the precision, the recall, the F1 and the rows of each label, or of
-each kind of entity; --json has it in by_class, and in confusion how often each label is taken for each.
+For a classifier, a table follows with the precision, recall, F1 and number of rows of each label, or of
+each kind of entity. --json has it in by_class, and the number of times that each label is taken for
+each other one in confusion.
 
-Of a model for embeddings, rows of two texts or three (anchor and positive, and maybe negative) give
-recall, nDCG and MRR, every first text being looked for among the other ones of all rows; with a score
-(sentence1, sentence2, score) how cosines follow it (docs/embeddings.md).
+For an embedding model, rows of two or three texts (anchor and positive, and maybe negative) give recall,
+nDCG and MRR: every first text is a query among the other texts of all rows. Rows with a score
+(sentence1, sentence2, score) give how well cosines follow it (docs/embeddings.md).
 
-The rows are read as `peft train` reads them; of a folder without a split, those of test, or else of
-validation, or else of train.";
+Rows are read as `peft train` reads them. For a folder without a split, the split is test, or else
+validation, or else train.";
 
 /// The command line of `peft eval`.
 #[derive(clap::Args)]

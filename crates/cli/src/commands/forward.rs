@@ -20,16 +20,18 @@ Examples:
   peft forward --model gpt2 --adapter a --adapter b --adapter-names a,__base__,b --input \
     batch.safetensors --output logits.safetensors
 
-The input holds input_ids [batch, seq] (I64 or I32) and, for padded rows, attention_mask
-[batch, seq] (1 for a token, 0 for padding); other tensors in it are ignored, but for position_ids
-[batch, seq]: without them positions count from the start of every row, padding included, and for
-encoders token_type_ids [batch, seq], 1 in the second text of a pair. The output holds logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.
-Of a classifier of texts they are [batch, labels], of one of tokens [batch, seq, labels]. A model
-without a head, or for an adapter of task_type FEATURE_EXTRACTION, gives last_hidden_state
-[batch, seq, d] in their place.
+The input holds input_ids [batch, seq] (I64 or I32) and, for padded rows, attention_mask [batch, seq]
+(1 for a token, 0 for padding). It may also hold position_ids [batch, seq] (without them, positions
+count from the start of every row, padding included) and, for encoders, token_type_ids [batch, seq]
+(1 in the second text of a pair). Other tensors are ignored.
 
-With --pooling, or of a sentence-transformers folder, embeddings [batch, d] are written too: one vector
-for each row, made of the hidden states of its tokens.";
+The output holds logits [batch, seq, vocab] (F32). An adapter's virtual tokens have logits too, before
+the others. For a text classifier the logits are [batch, labels], for a token classifier
+[batch, seq, labels]. A model without a head, or with an adapter of task_type FEATURE_EXTRACTION, gives
+last_hidden_state [batch, seq, d] instead.
+
+With --pooling, or for a sentence-transformers folder, embeddings [batch, d] are written too: one vector
+for each row, made from the hidden states of its tokens.";
 
 /// The command line of `peft forward`.
 #[derive(clap::Args)]

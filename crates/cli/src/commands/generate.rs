@@ -33,19 +33,19 @@ Examples:
   peft generate --model gpt2 --prompt \"The film was\" --temperature 1 --best-of 8 --reward judge
   peft generate --model gpt2 --input prompts.safetensors --output texts.safetensors
 
-With --chat a prompt is what a user asks, in the model's own chat template, and the text is the answer.
-Whole conversations come with --messages: one as a JSON list of messages (objects with role and
-content), or several as rows with messages, a line each (and with tools, where the template knows them).
-With --json an answer is content, with finish_reason (stop or length) and numbers of tokens.
+With --chat, a prompt is a user's message in the model's own chat template, and the text is the answer.
+--messages takes whole conversations: one as a JSON list of messages (objects with role and content), or
+several as rows with messages, one per line (and with tools, if the template supports them). With --json
+an answer has content, finish_reason (stop or length) and numbers of tokens.
 
-Several prompts go through the model together. A file of them holds input_ids [batch, seq] (I64 or
-I32), rows padded on the left, and attention_mask [batch, seq] (1 for a token, 0 for padding); the
-output holds sequences [batch, new] (I64), the new tokens alone, with the model's pad_token_id (or else
-its eos_token_id) behind the end of rows that end before others.
+Several prompts go through the model together. A file of prompts holds input_ids [batch, seq] (I64 or
+I32), with rows padded on the left, and attention_mask [batch, seq] (1 for a token, 0 for padding). The
+output holds sequences [batch, new] (I64): only the new tokens. Rows that end before others are filled
+with the model's pad_token_id, or else its eos_token_id.
 
-What no option says is as the model's generation_config.json has it: do_sample with temperature,
-top_k and top_p, repetition_penalty, max_new_tokens or max_length. The text ends at the tokens that
-this file, config.json and the tokenizer name (with --input, the two files).";
+Settings without an option come from the model's generation_config.json: do_sample with temperature,
+top_k and top_p, repetition_penalty, max_new_tokens or max_length. The text ends at the tokens that this
+file, config.json and the tokenizer name (with --input, only the two files).";
 
 /// The default limit on an answer's tokens.
 pub const ANSWER_TOKENS: usize = 512;

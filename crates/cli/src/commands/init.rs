@@ -15,7 +15,7 @@ Examples:
   peft init gpt2 --output models/gpt2-random --seed 0
   peft init my-config.json --output models/mine
 
-The weights are drawn as transformers draws them; the same seed gives the same file.";
+The weights are drawn as in transformers; the same seed gives the same file.";
 
 /// The command line of `peft init`.
 #[derive(clap::Args)]

@@ -21,10 +21,10 @@ const EXAMPLE: &str = "\
 Example:
   peft merge --model gpt2 --adapter out --output gpt2-merged
 
-The output is a model folder as transformers reads it: config.json, model.safetensors (in the type of
-the model's own: float32, bfloat16 or float16; above 5 GB several files with an index) and the
-model's tokenizer. It needs no adapter any more. A model without tokenizer files is merged
-without, and it is said; --tokenizer names one.";
+The output is a model folder in transformers' format: config.json, model.safetensors (in the type of the
+original model: float32, bfloat16 or float16; above 5 GB several files with an index) and the model's
+tokenizer. It no longer needs the adapter. If the model has no tokenizer files, the output has none, and
+a warning says so; --tokenizer names one.";
 
 /// The command line of `peft merge`.
 #[derive(clap::Args)]

@@ -25,7 +25,7 @@ Examples:
   peft new my-run --objective dpo --train pairs.jsonl
   peft new runs/poems --template full --model models/tiny --train 'poems.txt'
 
-The file says what every key is for. Nothing but the file is written.";
+The file explains every key. Nothing else is written.";
 
 /// The command line of `peft new`.
 #[derive(clap::Args)]
@@ -113,8 +113,8 @@ fn positions(model: &str) -> Result<Option<usize>> {
 
 /// The prompt lines for a file of chats.
 const QUESTIONS: &str = "\
-# What a user asks before training, at every evaluation and after; without it some questions of the rows
-# that are evaluated on.
+# A user's messages to answer before training, at every evaluation and after training. Without this
+# key, they are some of the questions in the validation rows.
 # prompt = [\"What can you do?\"]";
 
 /// The lines for the columns of `train` and the run's prompt, and whether the rows are chats. A
@@ -136,13 +136,13 @@ fn columns(train: &str) -> (String, String, bool) {
     }
     let columns = match (config.template, config.completion_field) {
         (Some(template), Some(column)) => format!(
-            "# The prompt of a row, with {{column}} for a column's value, and the column of the answer to it.\n\
+            "# A row's prompt, in which {{column}} stands for a column's value, and the column of the answer.\n\
              template = {}\ncompletion_field = {}",
             quoted(template),
             quoted(column)
         ),
-        _ => "# Rows with other columns need two keys more, such as template = \"{question}\\n\" for the prompt\n\
-              # and completion_field = \"answer\" for the column that answers it."
+        _ => "# Rows with other columns need two more keys, such as template = \"{question}\\n\" for the prompt\n\
+              # and completion_field = \"answer\" for the column of the answer."
             .to_string(),
     };
     if is_chat {
@@ -150,8 +150,8 @@ fn columns(train: &str) -> (String, String, bool) {
     }
     let sample = sample.unwrap_or_else(|| "Once upon a time".to_string());
     let prompt = format!(
-        "# Continued before training, at every evaluation and after; best the beginning of one of your \
-         texts.\nprompt = {}",
+        "# A text to continue before training, at every evaluation and after training, such as the \
+         beginning of one of your texts.\nprompt = {}",
         quoted(sample)
     );
     (columns, prompt, false)
@@ -177,7 +177,7 @@ pub fn run(args: Args) -> Result<()> {
     let encoder = encoder(objective);
     let (columns, mut prompt, is_chat) = match encoder {
         Some((_, docs)) => {
-            let columns = format!("# This objective reads other columns, by their names: {docs}.");
+            let columns = format!("# This objective reads other columns, which {docs} lists.");
             (columns, String::new(), false)
         }
         None => columns(&args.train),
@@ -256,15 +256,15 @@ fn with_objective(text: String, objective: ObjectiveName) -> String {
         &format!("task_type = {task_type}"),
     );
     let chosen = format!(
-        "[training]\n# What the model is trained for, and at the end of the file the keys of it \
-         ({docs}).\nobjective = \"{name}\"\n"
+        "[training]\n# What the model is trained for ({docs}); its keys are at the end of the \
+         file.\nobjective = \"{name}\"\n"
     );
     let text = text.replacen("[training]\n", &chosen, 1);
     if keys.is_empty() {
         return text;
     }
     let beta = if keys.contains(&"beta") {
-        "# How closely the policy is held to where it began, or how much the comparison counts.\n\
+        "# How closely the policy is kept to its start, or how much the comparison counts.\n\
          beta = 0.1\n"
     } else {
         ""

@@ -9,8 +9,8 @@ const EXAMPLE: &str = "\
 Example:
   peft schema > peft.schema.json
 
-Make `#:schema ./peft.schema.json` the first line of a training file: editors with TOML support (Even Better TOML,
-taplo, Tombi) then complete it, show what a key means, and mark unknown keys.";
+Make `#:schema ./peft.schema.json` the first line of a training file: editors with TOML support (Even
+Better TOML, taplo, Tombi) then complete its keys, explain them, and mark unknown ones.";
 
 /// The command line of `peft schema`.
 #[derive(clap::Args)]

@@ -16,14 +16,16 @@ pub fn rows_help() -> String {
         "\
 Rows come from a file ({FILE_KINDS}),
 a folder with a file for each split (train.jsonl, valid.jsonl, test.jsonl), or a data set on the Hub
-(organisation/name); with a split (reviews:test) and a slice of the rows (reviews.jsonl[:500]) where
-wanted. A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe
-`input`; or a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`.
-Beside `prompt` or `instruction` the answer may also be called `response` or `answer`. Of other columns
-data.text_field (--text-field) names the one of text; or data.template (--template) writes the prompt,
-and data.completion_field (--completion-field) names the answer: rows of `question` and `answer` need
-a template such as --template $'{{question}}\\n'. Of prompts and chats only the answers are trained.
-Two answers, `chosen` and `rejected`, are compared, and so are answers with a `label` (docs/preference.md).
+(organisation/name); optionally with a split (reviews:test) and a slice of the rows
+(reviews.jsonl[:500]).
+
+A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe `input`; or a
+chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`. The answer to a
+`prompt` or `instruction` may also be called `response` or `answer`. For other columns, data.text_field
+(--text-field) names the column of text; or data.template (--template) writes the prompt, and
+data.completion_field (--completion-field) names the answer: rows of `question` and `answer` need a
+template such as --template $'{{question}}\\n'. In prompts and chats, only the answers are trained. Two
+answers, `chosen` and `rejected`, are compared, and so are answers with a `label` (docs/preference.md).
 docs/data.md has the exact text of each."
     )
 }
@@ -60,7 +62,7 @@ pub struct RowArgs {
     /// the rows are pairs of `chosen` and `rejected`, else sft]
     #[arg(long, value_name = "NAME")]
     pub objective: Option<ObjectiveName>,
-    /// Rows in a batch [default: 8; for classifiers as many as have 4,096 tokens together]
+    /// Rows in a batch [default: 8; for classifiers as many as have 4,096 tokens in total]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub batch_size: Option<usize>,
 }

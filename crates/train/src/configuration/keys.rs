@@ -365,7 +365,7 @@ mod tests {
             ),
             (
                 "training.resume_from_checkpoint",
-                "peft train FILE --resume goes on where a run was stopped",
+                "peft train FILE --resume continues a run that was stopped",
             ),
         ] {
             assert_eq!(misspelt(key), meant, "{key}");

@@ -306,7 +306,7 @@ const ROWS: &[Row] = &[
     (
         "resume resume_from_checkpoint resume_from auto_resume_from_checkpoints",
         "",
-        "peft train FILE --resume goes on where a run was stopped",
+        "peft train FILE --resume continues a run that was stopped",
     ),
     (
         "overwrite_output_dir overwrite",

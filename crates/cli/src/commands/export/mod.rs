@@ -28,10 +28,10 @@ Examples:
   peft export --model mine.gguf --output folder --to safetensors
 
 The file is what llama.cpp, Ollama and LM Studio run: configuration, weights, tokenizer and chat
-template in one. Types are f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m and q6_k; norms, biases
-and other vectors stay in f32, and rows that a type's blocks do not fit get one near to it, as in
-llama.cpp. A few tensors are in memory at a time. With --lora the adapter alone is written, for
-`llama-cli --lora` beside the model's own file; what such a file cannot hold is refused.";
+template in one. Types are f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m and q6_k. Norms, biases
+and other vectors stay in f32, and rows that a type's blocks do not fit get a similar type, as in
+llama.cpp. Only a few tensors are in memory at a time. With --lora, only the adapter is written, for
+`llama-cli --lora` with the model's own file; what such a file cannot hold is an error.";
 
 /// The command line of `peft export`.
 #[derive(clap::Args)]

@@ -18,7 +18,7 @@ pub struct Options {
     /// many as there are positions for]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least_one)]
     pub max_new_tokens: Option<usize>,
-    /// Below 1 more certain, above 1 more varied; 0 takes the most likely token always [default:
+    /// Below 1 is more certain, above 1 more varied; 0 always takes the most likely token [default:
     /// the model's, or 0]
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     temperature: Option<f64>,
@@ -90,7 +90,7 @@ impl Options {
         let given: Vec<&str> = given.map(|(name, _)| name).collect();
         if !given.is_empty() {
             tracing::warn!(
-                "{} without effect: at temperature 0 the most likely token is taken always; give \
+                "{} without effect: at temperature 0 the most likely token is always taken; give \
                  --temperature too, such as 0.8",
                 given.join(", ")
             );

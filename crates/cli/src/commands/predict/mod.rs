@@ -34,28 +34,28 @@ Examples:
   peft predict --model gpt2 --adapter out --data reviews.jsonl --output labels.jsonl
   peft predict --model all-MiniLM-L6-v2 --data texts.jsonl --output vectors.safetensors
 
-A line of JSON for each row: its number, the label and the probability of every label; of a model that
-learnt several labels at once all labels whose probability is above one half; of one that learnt a
-number the number. Rows need no label: of one that is there, whether it was found is told too. A row that
-has nothing to judge, such as an empty text, or lacks its column of text has a line that says so, in
-`error`.
+The output is one line of JSON for each row: its number, the label, and the probability of every label.
+For a model that learnt several labels at once, it is all labels with a probability above one half; for
+a model that learnt a number, it is the number. Rows need no label; if a row has one, the line also says
+whether it was predicted. A row with nothing to judge, such as an empty text, or without its column of
+text, has a line with an `error`.
 
-The lines come in the order of the rows and are written as they are found, some 2,000 rows at a time, of
-which those of like length are computed together: a file may have any number of rows. --output has all
-lines or is not there; a destination that is not a file, such as a pipe, gets them as they are found.
+The lines come in the order of the rows, about 2,000 rows at a time, and rows of similar length are
+computed together: a file may have any number of rows. The --output file is complete or does not exist;
+a destination that is not a file, such as a pipe, gets the lines as they are computed.
 
 A row has `text` (or sentence, review, content), or two texts: sentence1 and sentence2, premise and
 hypothesis, question1 and question2; or a chat in `messages`; or tokens in `input_ids`.
 
-Of a model that tags words: the tag of each word and the entities that they make, with where they begin
-and end, counted in `tokens` (or words), or in the characters of `text`, which is cut into words and
-marks.
+For a model that tags words: the tag of each word, and the entities that the words form, with where they
+begin and end. These are counted in `tokens` (or words), or in the characters of `text`, which is split
+into words and punctuation marks.
 
-Of a model for embeddings (an adapter that was trained with training.objective = \"embed\", a folder of
-sentence-transformers, or with --pooling any model): one vector for each text. Lines of JSON have the
-row's number and its embedding; a file that ends in .safetensors has embeddings [rows, d] and row [rows].
-A text without tokens has no vector: its line says so in `error`, and a file of tensors leaves its row out.
-Of rows of several texts (anchor, positive, …) each column has vectors of its own.";
+For an embedding model (an adapter trained with training.objective = \"embed\", a sentence-transformers
+folder, or any model with --pooling): one vector for each text. Lines of JSON have the row's number and
+its embedding; a file that ends in .safetensors has embeddings [rows, d] and row [rows]. A text without
+tokens has no vector: its line has an `error`, and a file of tensors leaves out its row. For rows of
+several texts (anchor, positive, …), each column has its own vectors.";
 
 /// The command line of `peft predict`.
 #[derive(clap::Args)]

@@ -26,8 +26,8 @@ A training file:
   output_dir = \"out\"
   num_train_epochs = 3
 
-adapter = \"DIR\" in place of [peft] goes on training a saved adapter; peft_type = \"NONE\" trains all
-weights of the model.";
+With adapter = \"DIR\" instead of [peft], a saved adapter is trained further; peft_type = \"NONE\"
+trains all weights of the model.";
 
 /// The text below the options.
 fn after_help() -> String {
@@ -39,7 +39,7 @@ pub const NO_FILE: &str = "\
 peft train needs a training file: which model, which data, which adapter, and how it is trained
 
   peft new my-run            writes my-run.toml, a file with a comment on every line
-  peft train my-run.toml     trains as it says
+  peft train my-run.toml     trains as the file says
 
 See also: peft train --help
 ";
