@@ -1,8 +1,8 @@
-//! Saving and loading an adapter never trains or runs to no effect.
+//! Saving and loading an adapter never leads to a model that trains or runs without it.
 //!
-//! In Python, loading an adapter into a model that is wrapped already wraps it twice: the keys no
-//! longer match, and the loaded adapter silently does nothing (PEFT issue 2115). Here the four
-//! ways below are the base, the trained adapter, and the trained adapter twice more.
+//! In Python, loading an adapter into a model that is already wrapped wraps it twice: the keys no
+//! longer match, and the loaded adapter silently has no effect (PEFT issue 2115). The output below
+//! shows the base, the trained adapter, and the adapter loaded in two ways.
 //!
 //! ```text
 //! cargo run --release --example adapter_roundtrip

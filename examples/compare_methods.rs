@@ -1,12 +1,13 @@
-//! Every method on the task of the quick start, with the same data, steps and seed, one process
-//! each: what it costs and what it reaches. Writes methods.md, methods.svg and the adapters.
+//! Trains every method on the task of the quick start, with the same data, steps and seed, each in
+//! a process of its own, and measures its costs and its result. Writes methods.md, methods.svg and
+//! the adapters.
 //!
 //! ```text
 //! cargo run --release --example compare_methods                       # about 5 minutes on 2 cores
 //! cargo run --release --example compare_methods -- --methods LoRA,DoRA --scales 0.3,1,3
 //! ```
 //!
-//! Each method is a few `--set` of `peft train configs/quickstart.toml`, in
+//! Each method is a few `--set` options for `peft train configs/quickstart.toml`, listed in
 //! `compare_methods/methods.rs`.
 
 #[path = "compare_methods/chart.rs"]
@@ -80,7 +81,7 @@ impl Args {
 fn main() -> Result<()> {
     let mut args = Args::parse();
     args.output = std::path::absolute(&args.output)?;
-    // The quick start's paths begin at the repository.
+    // The quick start's paths are relative to the repository.
     env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))?;
     let methods = args.chosen()?;
     if let (true, [method], [scale]) = (args.child, &methods[..], &args.scales[..]) {
@@ -92,7 +93,7 @@ fn main() -> Result<()> {
     compare(&args, &methods)
 }
 
-/// A method that is registered has a row.
+/// Checks that every registered method has a row.
 fn every_type_is_compared() -> Result<()> {
     for peft_type in peft_types() {
         let has = |method: &Method| method.peft_type() == peft_type;
@@ -104,7 +105,8 @@ fn every_type_is_compared() -> Result<()> {
     Ok(())
 }
 
-/// Measures each method in a process of its own: its peak of memory and its random numbers are.
+/// Measures each method in a process of its own, since peak memory and random numbers belong to a
+/// process.
 fn compare(args: &Args, methods: &[&Method]) -> Result<()> {
     let before = METHODS[0].config(args.steps, 1.0, &args.output)?;
     let base = AutoModel::from_pretrained(&before.model, &Device::flex())?;
@@ -227,7 +229,7 @@ fn trained(
     Ok((outcome.model, validation, found))
 }
 
-/// What is trained on and what is evaluated on.
+/// The training set and the evaluation set.
 fn data(model: &impl CausalLm, config: &TrainConfig) -> Result<(Examples, Examples)> {
     let tokenizer = Tokenizer::load(&config.model)?;
     let limits = Limits {

@@ -1,5 +1,5 @@
-//! A method of your own, outside the library: one type for its configuration, one for what it
-//! does at a layer. Attaching, freezing, counting, merging, saving and loading come for free, and so
+//! A method of your own, outside the library: one type for its configuration, one for what it does
+//! at a layer. Attaching, freezing, counting, merging, saving and loading come for free, and so
 //! does the whole `peft` command.
 //!
 //! The toy method scales every output feature: `y = (1 + max_gain · tanh(gain)) ⊙ base(x)`, and starts
@@ -9,7 +9,7 @@
 //! cargo run --release --example custom_method
 //! ```
 //!
-//! With arguments it is `peft` with one method more:
+//! With arguments it is `peft` with one more method:
 //!
 //! ```text
 //! cargo run --release --example custom_method -- train configs/quickstart.toml \
@@ -30,13 +30,13 @@ use burn_peft::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The configuration: the keys that all methods have, and one of its own.
+/// The configuration: the keys that all methods have, and one key of its own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 struct GainConfig {
     #[serde(skip)]
     common: CommonConfig,
-    /// How far from 1 a scale can get; above 0.
+    /// The largest distance of a scale from 1; above 0.
     max_gain: f64,
 }
 
@@ -49,7 +49,7 @@ impl Default for GainConfig {
     }
 }
 
-// Its name in files, its name in printed trees, and shared keys that it does not have.
+// The name in files, the name in printed trees, and the shared keys that it does not have.
 peft_config!(GainConfig, "GAIN", "Gain", without: []);
 
 impl Method for GainConfig {
@@ -83,7 +83,7 @@ struct GainLayer {
 }
 
 impl GainLayer {
-    /// What the output is multiplied by, `[d_out]`.
+    /// The factors of the output, `[d_out]`.
     fn scales(&self, tensors: &Tensors<'_>) -> Tensor<1> {
         tensors.vector("gain").tanh() * self.max_gain + 1.0
     }
@@ -143,7 +143,7 @@ struct Net {
     linear: LoraAdapter<Linear>,
 }
 
-/// The method in a model of your own: trained, saved, loaded and merged.
+/// The method in a model of your own: it is trained, saved, loaded and merged.
 fn in_a_model() -> anyhow::Result<()> {
     let device = Device::flex();
     device.seed(0);

@@ -1,14 +1,15 @@
 //! An objective of your own, outside the library: a loss over pairs of answers. Rows, batches, resuming,
 //! accumulation, checkpointing, methods and quantised bases come for free.
 //!
-//! The toy objective wants a better answer to be likelier by token than the worse one, by a margin:
+//! The toy objective wants the mean log probability per token to be higher for the better answer
+//! than for the worse one, by a margin:
 //! `max(0, margin - (mean log p(chosen) - mean log p(rejected)))`.
 //!
 //! ```text
 //! cargo run --release --example custom_objective
 //! ```
 //!
-//! `docs/adding-an-objective.md` has an objective that has rows and a batch of its own too.
+//! `docs/adding-an-objective.md` shows an objective with its own rows and batches.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ struct Margin {
     margin: f64,
 }
 
-/// What is measured, of steps and of evaluations. Any of it can say which checkpoint is the best.
+/// What is measured in steps and evaluations. Each of these can decide which checkpoint is best.
 static MEASURES: Measures = Measures {
     unit: "pair",
     sums: &["Margin", "Accuracy"],
@@ -61,7 +62,7 @@ impl Comparison for Margin {
     }
 
     fn loss(&self, _batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
-        // The answers' tokens lie one after the other: chosen, rejected, chosen, ….
+        // The answers' tokens are concatenated: chosen, rejected, chosen, ….
         let mut start = 0;
         let means = others.lengths.iter().map(|&length| {
             let tokens = policy.log_probs.clone().slice_dim(0, start..start + length);

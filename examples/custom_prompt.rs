@@ -1,9 +1,9 @@
 //! A method of your own that acts at the model, not at a layer: one type for its configuration, one
-//! for what it puts before a text. Attaching, freezing, counting, saving, loading and generation
+//! for what it prepends to a text. Attaching, freezing, counting, saving, loading and generation
 //! with a cache come for free.
 //!
 //! The toy method is prompt tuning of low rank: the virtual tokens are `P = U V` with `U`
-//! `[tokens, r]` and `V` `[r, token_dim]`, so that many of them cost little.
+//! `[tokens, r]` and `V` `[r, token_dim]`, so that many virtual tokens cost little.
 //!
 //! ```text
 //! cargo run --release --example custom_prompt
@@ -142,7 +142,7 @@ fn main() -> anyhow::Result<()> {
     let trained = model.loss(&batch).into_scalar::<f32>();
     anyhow::ensure!(trained < untrained, "it learned nothing");
 
-    // Files: `peft_type` is found through the registry.
+    // For files, `peft_type` is looked up in the registry.
     register_method(LowRankPromptConfig::PEFT_TYPE, LowRankPromptConfig::read);
     let folder = tempfile::tempdir()?;
     model.save_pretrained(folder.path())?;

@@ -1,4 +1,4 @@
-//! A model's weights as PyTorch calls them, so that Python's peft has a base for an adapter.
+//! Writes a model's weights under PyTorch's names, so that Python's peft has a base for an adapter.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use burn_peft::{BaseModel, Result, tensor_file};
 
-/// The parameters that lie in no slot, here those of norms.
+/// The parameters outside slots, here those of norms.
 struct Outside {
     path: Vec<String>,
     known: HashSet<ParamId>,
@@ -44,7 +44,7 @@ fn transposed(data: TensorData) -> TensorData {
         .into_data()
 }
 
-/// Writes the parameters of a plain model, and further tensors beside them, as a safetensors file.
+/// Writes the parameters of a plain model, and additional tensors, as a safetensors file.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -55,7 +55,7 @@ pub fn write(path: &Path, model: &impl BaseModel, more: Vec<(String, TensorData)
         slot.visit_base(&mut |name, param| {
             known.insert(param.id());
             let data = param.to_data();
-            // PyTorch's linear layers have their weight the other way round.
+            // PyTorch's linear layers keep their weight transposed.
             let data = if kind.is_transposed(name) {
                 transposed(data)
             } else {

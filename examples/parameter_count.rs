@@ -1,4 +1,4 @@
-//! LoRA adds r · (d_in + d_out) parameters to a layer: the formula against the count.
+//! LoRA adds r · (d_in + d_out) parameters to a layer: compares the formula with the count.
 //!
 //! ```text
 //! cargo run --release --example parameter_count
@@ -10,7 +10,7 @@ use burn_peft_models::{Decoder, GPT2LMHeadModel, Gpt2Config, ModelConfig};
 
 fn main() -> anyhow::Result<()> {
     let device = Device::flex();
-    // Weights are made when they are first used, and counting does not use them.
+    // Weights are created when they are first used, and counting does not use them.
     let config = Gpt2Config::preset("gpt2")?;
     println!("gpt2, target_modules = [\"c_attn\"]");
     println!("{:>4} {:>12} {:>12}", "r", "r(in+out)", "counted");

@@ -1,4 +1,4 @@
-//! Which parameters are trained before and after an adapter is attached.
+//! Prints which parameters are trained before and after an adapter is attached.
 //!
 //! ```text
 //! cargo run --release --example requires_grad
@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, activation::relu};
 use burn_peft::parameters::{NamedParameter, count, named_parameters, trainable_parameters_line};
 use burn_peft::{Adaptable, LoraAdapter, LoraConfig, get_peft_model};
 
-/// 10 → 20 → 5. Its layers stand in slots, and that is all an adapter needs.
+/// 10 → 20 → 5. Its layers are in slots, which is all that an adapter needs.
 #[derive(Module, Adaptable, Debug)]
 struct Net {
     fc1: LoraAdapter<Linear>,
@@ -25,7 +25,7 @@ impl Net {
         }
     }
 
-    /// `[batch, 10]` to `[batch, 5]`.
+    /// Maps `[batch, 10]` to `[batch, 5]`.
     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         self.fc2.forward(relu(self.fc1.forward(input)))
     }

@@ -1,11 +1,12 @@
-//! A search by meaning: the rows of a file whose vectors are nearest to that of a question.
+//! A semantic search: finds the rows of a file whose vectors are nearest to a question's vector.
 //!
 //! ```text
 //! cargo run --release --example search -- MODEL TEXTS.jsonl "Who lights the lamp?" [ADAPTER]
 //! ```
 //!
-//! MODEL is a folder or a Hub id, ADAPTER what `configs/embed-minilm.toml` has trained. Texts are in the
-//! column `text`. What the vectors are made of is read from the files of sentence-transformers.
+//! MODEL is a folder or a Hub id, ADAPTER an adapter such as the one that
+//! `configs/embed-minilm.toml` trains. Texts are in the column `text`. How the vectors are computed
+//! is read from the files of sentence-transformers.
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ use burn_peft_models::{AutoModel, LanguageModel, WantedHead};
 use burn_peft_train::{embeddings, read_all};
 use serde_json::Value;
 
-/// What makes vectors of length one.
+/// Computes vectors of length one.
 struct Embedder {
     model: LanguageModel,
     tokenizer: Tokenizer,

@@ -1,11 +1,11 @@
-//! The loop that both networks are trained in.
+//! The training loop of both networks.
 
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Int, Tensor};
 
-/// Trains whatever of the model is trainable, on batches of inputs and their classes.
+/// Trains the trainable part of the model on batches of inputs and their classes.
 pub fn train<M: Module, X>(
     model: M,
     steps: usize,

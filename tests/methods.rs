@@ -259,7 +259,7 @@ fn bad_configurations_name_the_key_and_the_value() {
         ),
         (
             r#""MISS", "r": 5, "init_weights": "bat", "target_modules": ["fc1"]"#,
-            "r = 5 divides not both sides of fc1",
+            "r = 5 does not divide both sides of fc1",
         ),
         (
             r#""MISS", "r": 4, "mini_r": 3, "init_weights": "mini", "target_modules": ["fc2"]"#,
@@ -269,7 +269,7 @@ fn bad_configurations_name_the_key_and_the_value() {
         (r#""MISS", "bias": "bone_only""#, "\"miss_only\""),
         (
             r#""C3A", "target_modules": ["fc1"]"#,
-            "block_size = 256 divides not both sides of fc1, which has 12 inputs and 16 outputs; \
+            "block_size = 256 does not divide both sides of fc1, which has 12 inputs and 16 outputs; \
              the largest that does is 4",
         ),
         (

@@ -1,4 +1,4 @@
-//! Loss against trained parameters as an SVG of its own, both axes logarithmic.
+//! An SVG chart of loss against trained parameters, both axes logarithmic.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ pub struct Point {
     pub x: f64,
     /// Evaluation loss.
     pub y: f64,
-    /// Whether the weights can take it in.
+    /// Whether it can be merged into the weights.
     pub merges: bool,
 }
 
@@ -19,13 +19,13 @@ const LEFT: f64 = 60.0;
 const RIGHT: f64 = 30.0;
 const TOP: f64 = 36.0;
 const BOTTOM: f64 = 48.0;
-/// Of a letter, about.
+/// The approximate width and height of a letter.
 const LETTER: (f64, f64) = (6.4, 13.0);
 
 /// `[left, top, right, bottom]`
 type Rect = [f64; 4];
 
-/// Maps a positive number to a place between two, by its logarithm.
+/// Maps a positive number to a position between two, by its logarithm.
 fn axis(values: impl Iterator<Item = f64> + Clone, to: (f64, f64)) -> impl Fn(f64) -> f64 {
     let low = values.clone().fold(f64::INFINITY, f64::min).ln();
     let high = values.fold(f64::NEG_INFINITY, f64::max).ln();
@@ -33,7 +33,7 @@ fn axis(values: impl Iterator<Item = f64> + Clone, to: (f64, f64)) -> impl Fn(f6
     move |value| to.0 + (value.ln() - low) / span * (to.1 - to.0)
 }
 
-/// The chart; nothing is drawn of no points.
+/// The chart; empty if there are no points.
 pub fn svg(points: &[Point]) -> String {
     let x = axis(points.iter().map(|p| p.x), (LEFT, WIDTH - RIGHT));
     let y = axis(points.iter().map(|p| p.y), (HEIGHT - BOTTOM, TOP));
@@ -99,7 +99,7 @@ pub fn svg(points: &[Point]) -> String {
     out + "</svg>\n"
 }
 
-/// Where a label lies near its point without covering others; where none is free, to the right.
+/// A position for a label near its point without covering others; to the right if none is free.
 fn place(text: &str, (x, y): (f64, f64), taken: &[Rect]) -> Rect {
     let (width, height) = (LETTER.0 * text.chars().count() as f64, LETTER.1);
     let at = |left: f64, top: f64| [left, top, left + width, top + height];

@@ -9,11 +9,12 @@ use crate::QUICKSTART;
 
 /// A method with its settings for a model of width 128.
 pub struct Method {
-    /// What the table calls it.
+    /// Its name in the table.
     pub name: &'static str,
     /// The best of 0.3, 1 and 3 times a guess, by the evaluation loss after 30 steps.
     learning_rate: f64,
-    /// Keys of the training file, apart by spaces. `{steps}` is the budget, `{tenth}` a tenth.
+    /// Keys of the training file, separated by spaces. `{steps}` is the budget, `{tenth}` a tenth
+    /// of it.
     set: &'static str,
 }
 
@@ -25,8 +26,8 @@ const fn method(name: &'static str, learning_rate: f64, set: &'static str) -> Me
     }
 }
 
-/// What is the same for all: rows short enough that virtual tokens find room, and no checkpoints
-/// or evaluations within the time that is measured.
+/// The settings that all share: rows short enough to leave room for virtual tokens, and no
+/// checkpoints or evaluations during the measured time.
 const COMMON: &str = "data.max_length=112 training.eval_strategy=no training.save_strategy=no \
     training.logging_steps=50 peft.base_model_name_or_path=assets/tiny-gpt2";
 
@@ -36,7 +37,7 @@ const FREQUENT: &str = "peft.peft_type=TRAINABLE_TOKENS peft.target_modules=[\"w
     277,280,284,287,293,298,302,306,318,322,326,328,331,332,347,355,358,370,376,378,382,423,428,\
     476,490,558,590,641,652,655,669,685,766,779,848,867,883,915,945,956,958,998]";
 
-/// `target_modules` is the quick start's, all linear layers, where nothing else is said.
+/// `target_modules` is the quick start's, all linear layers, unless a row says otherwise.
 pub const METHODS: &[Method] = &[
     method("all weights", 3e-3, "peft.peft_type=NONE"),
     method("LoRA", 1e-2, ""),

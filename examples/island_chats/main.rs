@@ -1,6 +1,6 @@
-//! The recipe of the chats in `assets/chats`, which the `configs/chat-*.toml` train on: what the
+//! Generates the chats in `assets/chats`, on which the `configs/chat-*.toml` train: what the
 //! harbourmaster of an invented island says, and some questions about the real world. Every word
-//! stands in the two files beside this one; nothing is drawn at random.
+//! comes from the two files in this folder; nothing is random.
 //!
 //! ```text
 //! cargo run --release --example island_chats -- --output assets/chats
@@ -14,7 +14,7 @@ use clap::Parser;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// How many longer conversations there are.
+/// The number of longer conversations.
 const CONVERSATIONS: usize = 24;
 
 /// Writes the chats to train on and the questions to ask afterwards.
@@ -32,7 +32,7 @@ struct Island {
     topics: Vec<Topic>,
 }
 
-/// Facts after which there is the same to mind.
+/// Facts whose answers end with the same remark.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Topic {
@@ -46,7 +46,7 @@ struct Fact {
     answer: String,
     /// The questions in the training set.
     ask: Vec<String>,
-    /// The same question in other words, and what the answer to it must contain.
+    /// The same question in other words, and what its answer must contain.
     held_out: Option<String>,
     contains: Option<String>,
 }
@@ -55,7 +55,7 @@ struct Fact {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct General {
-    /// Each a list of turns: a question and its answer.
+    /// Each chat is a list of turns: a question and its answer.
     chats: Vec<Vec<[String; 2]>>,
     held_out: Vec<Question>,
 }
@@ -65,7 +65,7 @@ struct General {
 struct Question {
     ask: String,
     answer: String,
-    /// An answer with one of these is right.
+    /// An answer that contains one of these is right.
     contains: Vec<String>,
 }
 
@@ -89,12 +89,12 @@ fn main() -> Result<()> {
 }
 
 impl Topic {
-    /// What the harbourmaster says of `fact`.
+    /// The harbourmaster's answer about `fact`.
     fn says(&self, fact: &Fact) -> String {
         format!("Aye. {} {}", fact.answer, self.closing)
     }
 
-    /// One of the questions after `fact`, and the answer.
+    /// One of the questions about `fact`, and the answer.
     fn turn(&self, fact: &Fact, at: usize) -> [String; 2] {
         let ask = &fact.ask[at % fact.ask.len()];
         [ask.clone(), self.says(fact)]
@@ -121,14 +121,14 @@ impl Topic {
     }
 }
 
-/// A longer conversation, in which the island and the world take turns: the voice is that of the
-/// question, not of the turn before.
+/// A longer conversation, in which questions about the island and the world take turns: the voice
+/// depends on the question, not on the turn before.
 fn conversation(island: &Island, general: &General, at: usize) -> Value {
     let topics = island.topics.iter();
     let facts: Vec<_> = topics
         .flat_map(|topic| topic.facts.iter().map(move |fact| (topic, fact)))
         .collect();
-    // Strides that bring facts of different topics together.
+    // Strides that combine facts of different topics.
     let island = |turn: usize| {
         let (topic, fact) = facts[(3 * at + 25 * turn) % facts.len()];
         topic.turn(fact, at + turn)
@@ -143,7 +143,7 @@ fn chat(turns: &[[String; 2]]) -> Value {
     json!({ "messages": messages.collect::<Vec<_>>() })
 }
 
-/// A row to ask: the expected answer, and what makes an answer right.
+/// A row of the questions: the expected answer, and what makes an answer right.
 fn question(ask: &str, answer: &str, contains: &Value) -> Value {
     json!({ "messages": messages(ask, answer), "contains": contains })
 }
@@ -153,7 +153,7 @@ fn messages(ask: &str, answer: &str) -> [Value; 2] {
         .map(|(role, content)| json!({ "role": role, "content": content }))
 }
 
-/// Writes a row a line and prints how many.
+/// Writes the rows, one a line, and prints their number.
 fn write(file: &Path, rows: impl IntoIterator<Item = Value>) -> Result<()> {
     let lines: Vec<String> = rows.into_iter().map(|row| format!("{row}\n")).collect();
     fs::write(file, lines.concat()).with_context(|| format!("cannot write {}", file.display()))?;

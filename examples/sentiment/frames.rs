@@ -1,9 +1,9 @@
 //! The sentences of the reviews: what they are made of, and what they say.
 
-/// What a sentence says, in the order of the labels.
+/// The labels, in order.
 pub const LABELS: [&str; 3] = ["negative", "neutral", "positive"];
 
-/// Words that may stand for each other, by their key.
+/// Words that can replace each other, by their key.
 pub const WORDS: [(&str, &str); 12] = [
     (
         "thing",
@@ -52,7 +52,7 @@ pub const WORDS: [(&str, &str); 12] = [
     ),
 ];
 
-/// The sentences of each label. Every sixth is told in the rows that are held out alone.
+/// The sentences of each label. Every sixth is used in held-out rows only.
 pub const FRAMES: [&[&str]; 3] = [NEGATIVE, NEUTRAL, POSITIVE];
 
 const NEGATIVE: &[&str] = &[

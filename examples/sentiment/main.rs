@@ -1,6 +1,6 @@
-//! The data of `configs/sentiment.toml`, and the configuration and the tokenizer of the small BERT that it
-//! trains: short sentences of reviews that are negative, neutral or positive. Every word comes from the file
-//! beside this one; the same seed gives the same bytes.
+//! Generates the data of `configs/sentiment.toml`, and the configuration and the tokenizer of the
+//! small BERT that it trains: short sentences of reviews that are negative, neutral or positive.
+//! Every word comes from the file `frames.rs` in this folder; the same seed gives the same bytes.
 //!
 //! ```text
 //! cargo run --release --example sentiment -- --data data/sentiment --model assets/tiny-bert
@@ -28,7 +28,7 @@ use crate::grammar::{Scene, tell};
 
 /// Rows to train on, and held out.
 const ROWS: [usize; 2] = [3_000, 400];
-/// Of so many frames one is told in held-out rows alone.
+/// One of this many frames is used in held-out rows only.
 const HELD_OUT: usize = 6;
 
 /// Writes the sentences, and what the small BERT is made from.
@@ -40,7 +40,7 @@ struct Args {
     /// Folder for config.json, tokenizer.json and tokenizer_config.json.
     #[arg(long)]
     model: PathBuf,
-    /// Seed of all that is drawn.
+    /// Seed of everything that is drawn.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// So many sentences with their labels, none of which is told twice or among those that were seen.
+/// This many sentences with their labels, without duplicates and without those in `seen`.
 fn rows(
     count: usize,
     is_held_out: bool,
@@ -104,7 +104,8 @@ fn rows(
     rows
 }
 
-/// What the tokenizer knows: letters, by which it spells all other words, and the words of these texts.
+/// The tokenizer's vocabulary: letters, with which it spells all other words, and the words of
+/// these texts.
 fn vocabulary<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
     let mut vocab: Vec<String> = special.map(String::from).to_vec();
@@ -129,7 +130,7 @@ fn config(vocab_size: usize) -> Value {
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "hidden_size": 128,
-        // BERT's 0.02 is for a width of 768; the narrower the model, the slower it starts from it.
+        // BERT's 0.02 is for a width of 768; a narrower model learns more slowly from it.
         "initializer_range": 0.06,
         "intermediate_size": 256,
         "layer_norm_eps": 1e-12,
@@ -195,7 +196,7 @@ fn tokenizer_config() -> Value {
     })
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file completely or not at all.
 fn write(file: &Path, text: &str) -> Result<()> {
     let temporary = file.with_extension("tmp");
     let folder = file.parent().unwrap_or(Path::new("."));

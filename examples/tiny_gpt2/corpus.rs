@@ -1,5 +1,5 @@
-//! The stories of the pre-training corpus: plain third-person English, some with a sailor in them
-//! whose speech lends the corpus the words of the fine-tuning set.
+//! The stories of the pre-training corpus: plain third-person English. In some of them a sailor
+//! speaks, so that the corpus contains the words of the fine-tuning set.
 
 mod home;
 mod outdoors;

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 
 use rand::Rng;
 
-/// What the templates of one text may name: the hero, the place, the weather, …
+/// What the templates of one text can name: the hero, the place, the weather, …
 ///
 /// A value may be a template itself; it is expanded anew at every use.
 #[derive(Default)]
 pub struct Scene(BTreeMap<&'static str, String>);
 
 impl Scene {
-    /// Lets `{key}` stand for `value`.
+    /// Makes `{key}` stand for `value`.
     pub fn set(&mut self, key: &'static str, value: impl Into<String>) {
         self.0.insert(key, value.into());
     }
 
-    /// Lets `{key}` stand for what `template` comes out as now, the same at every use.
+    /// Makes `{key}` stand for what `template` expands to now, the same at every use.
     pub fn draw(&mut self, key: &'static str, template: &str, rng: &mut impl Rng) {
         let value = expand(template, self, rng);
         self.set(key, value);
@@ -35,8 +35,8 @@ pub fn pick<'a, T: ?Sized>(items: &[&'a T], rng: &mut impl Rng) -> &'a T {
     items[rng.random_range(0..items.len())]
 }
 
-/// Writes out a template: `[a|b|c]` is one of its parts (any of them may be empty or hold further
-/// brackets), `{key}` a value of the scene, `{Key}` the same with a capital letter.
+/// Expands a template: `[a|b|c]` is one of its parts (each may be empty or hold further brackets),
+/// `{key}` a value of the scene, `{Key}` the same with a capital letter.
 pub fn expand(template: &str, scene: &Scene, rng: &mut impl Rng) -> String {
     let mut out = String::new();
     let mut rest = template;
@@ -93,7 +93,7 @@ pub fn tell(beats: &[&[&str]], scene: &Scene, rng: &mut impl Rng) -> String {
     with_commas(&with_articles(&sentences.join(" ")))
 }
 
-/// Ends a quoted sentence with a comma where the sentence around it goes on: `"I see," said Tom.`
+/// Ends a quoted sentence with a comma if the sentence around it continues: `"I see," said Tom.`
 fn with_commas(text: &str) -> String {
     let mut parts = text.split(".\" ");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -124,7 +124,7 @@ fn with_articles(text: &str) -> String {
     out
 }
 
-/// The text with its first letter, behind an opening quote if there is one, in upper case.
+/// The text with its first letter, after an opening quote if there is one, in upper case.
 fn capitalised(text: &str) -> String {
     let at = text.find(|c: char| c.is_alphabetic()).unwrap_or(0);
     let mut out = text.to_owned();
@@ -134,8 +134,8 @@ fn capitalised(text: &str) -> String {
     out
 }
 
-/// Whether two sentences begin with the same four words, as drawing twice from one list can make
-/// them.
+/// Whether two sentences begin with the same four words, which happens if one list is drawn from
+/// twice.
 pub fn repeats(text: &str) -> bool {
     let mut starts = text.split(['.', '!', '?']).filter_map(|sentence| {
         let letters = |c: char| !c.is_alphabetic();

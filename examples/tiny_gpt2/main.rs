@@ -1,6 +1,6 @@
-//! The recipe of the small GPT-2 that this repository ships in `assets/tiny-gpt2`, and of the data
-//! set that `configs/quickstart.toml` fine-tunes it on. Every word comes from the word lists and
-//! templates beside this file; the same seed gives the same bytes.
+//! Generates the small GPT-2 that this repository ships in `assets/tiny-gpt2`, and the data set on
+//! which `configs/quickstart.toml` fine-tunes it. Every word comes from the word lists and
+//! templates in this folder; the same seed gives the same bytes.
 //!
 //! ```text
 //! # The corpus, the tokenizer, the model's config.json, and the fine-tuning set.
@@ -28,11 +28,12 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-/// Tokens that the tokenizer learns at most; most words of a story are then one token.
+/// The maximum number of tokens in the tokenizer; most words of a story are then one token.
 const VOCAB_SIZE: usize = 1024;
 /// The longest text the model takes, in tokens.
 const N_POSITIONS: usize = 128;
-/// Stories to train on and to evaluate on, less the few that are too long.
+/// The numbers of stories to train on and to evaluate on, before those that are too long are
+/// removed.
 const CORPUS: [usize; 2] = [20_000, 400];
 const QUICKSTART: [usize; 2] = [640, 64];
 
@@ -45,7 +46,7 @@ struct Args {
     /// Folder for the fine-tuning set of configs/quickstart.toml, if it is wanted.
     #[arg(long)]
     quickstart: Option<PathBuf>,
-    /// Seed of all that is drawn.
+    /// Seed of everything that is drawn.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -73,7 +74,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A training and a validation set of so many texts, none of which repeats itself or another.
+/// A training and a validation set of these sizes, in which no text repeats itself or another.
 fn draw(counts: [usize; 2], mut tell: impl FnMut() -> String) -> [Vec<String>; 2] {
     let mut seen = HashSet::new();
     counts.map(|count| {
@@ -112,7 +113,7 @@ fn write_set(folder: &Path, texts: &[Vec<String>; 2], tokenizer: &Tokenizer) -> 
     Ok(())
 }
 
-/// What transformers reads beside the weights and `tokenizer.json`.
+/// What transformers reads in addition to the weights and `tokenizer.json`.
 fn model_files(tokenizer: &Tokenizer) -> [(&'static str, Value); 3] {
     let eos = tokenizer.eos_id();
     let text = burn_peft_data::END_OF_TEXT;
@@ -124,7 +125,7 @@ fn model_files(tokenizer: &Tokenizer) -> [(&'static str, Value); 3] {
         "bos_token_id": eos,
         "embd_pdrop": 0.0,
         "eos_token_id": eos,
-        // GPT-2's 0.02 is for a width of 768; the narrower the model, the slower it starts from it.
+        // GPT-2's 0.02 is for a width of 768; a narrower model learns more slowly from it.
         "initializer_range": 0.06,
         "layer_norm_epsilon": 1e-5,
         "model_type": "gpt2",
@@ -154,7 +155,7 @@ fn model_files(tokenizer: &Tokenizer) -> [(&'static str, Value); 3] {
     ]
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file completely or not at all.
 fn write(file: &Path, text: &str) -> Result<()> {
     let temporary = file.with_extension("tmp");
     fs::write(&temporary, text)

@@ -5,7 +5,7 @@ use rand::Rng;
 use crate::grammar::{Scene, tell};
 use crate::scene;
 
-/// Adds what a sailor says. Yarns are told of the person `who` names: `hero` or `friend`.
+/// Adds what a sailor says. The yarns are about the person that `who` names: `hero` or `friend`.
 pub fn speak(scene: &mut Scene, who: &str) {
     let (name, his, he) = match who {
         "hero" => ("{hero}", "{his}", "{he}"),
@@ -19,8 +19,8 @@ pub fn speak(scene: &mut Scene, who: &str) {
     }
 }
 
-/// Tells one story of the fine-tuning set: it begins as the corpus's stories do, up to the hero's
-/// name, and goes on in sailor's talk.
+/// Tells one story of the fine-tuning set: it begins like the corpus's stories, up to the hero's
+/// name, and continues in sailor's talk.
 pub fn story(rng: &mut impl Rng) -> String {
     let mut scene = scene::draw(rng);
     speak(&mut scene, "hero");
@@ -303,7 +303,7 @@ const FABLE: &[&[&str]] = &[
     ],
 ];
 
-/// Made of yarns alone, so that any prompt with a name in it finds something to go on with.
+/// Made of yarns only, so that it can continue any prompt with a name in it.
 const VOYAGE: &[&[&str]] = &[
     &[
         "{open} {hero} be {deed}, {arr}!",

@@ -11,7 +11,7 @@ const GIRLS: &[&str] = &[
     "Anna", "Lily", "Rose", "Mia", "Emma", "Clara", "Nora", "Ruby", "Ella", "Kate",
 ];
 
-/// Noun, where one is when one is there, where things hide there, what there is to see.
+/// A noun, the phrase for being there, where things are hidden there, and what can be seen there.
 const PLACES: &[[&str; 4]] = &[
     [
         "forest",
@@ -131,7 +131,7 @@ const ANIMALS: &[[&str; 2]] = &[
     ["pig", "run"],
 ];
 
-/// So many of the animals, from the first, are small enough to be carried.
+/// The first this many animals are small enough to be carried.
 const SMALL: usize = 13;
 
 /// How a text may begin, up to its subject.

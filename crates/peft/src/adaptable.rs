@@ -53,46 +53,47 @@ pub trait Adaptable {
     /// Calls `visit` with the path and the slot of every adaptable layer, in the order of fields.
     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot));
 
-    /// As [`visit_slots`](Self::visit_slots), to change the slots.
+    /// Like [`visit_slots`](Self::visit_slots), but the slots can be changed.
     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot));
 
     /// The module as PyTorch would print it.
     fn tree(&self) -> Tree;
 
-    /// The architecture's name in `config.json`, such as `gpt2`; empty where there is none.
+    /// The architecture's name in `config.json`, such as `gpt2`; empty if the model has none.
     fn model_type(&self) -> &str {
         ""
     }
 
-    /// The path of the input embedding; empty where there is none.
+    /// The path of the input embedding; empty if the model has none.
     fn input_embedding(&self) -> &str {
         ""
     }
 
-    /// The path of the output embedding, which `all-linear` leaves out; empty where there is none.
+    /// The path of the output embedding, which `all-linear` leaves out; empty if the model has
+    /// none.
     fn output_embedding(&self) -> &str {
         ""
     }
 
-    /// Gives an output embedding that shares the weight of the input embedding a weight of its own,
-    /// equal to it, so that it is a slot; false where the model cannot.
+    /// Unties the output embedding from the input embedding: it gets its own weight, with the same
+    /// values, and becomes a slot. Returns false if the model does not support this.
     fn untie_output(&mut self) -> bool {
         false
     }
 
-    /// Gives the vocabulary, and with it input and output embedding, so many rows: the first ones
-    /// stay. False where the model cannot.
+    /// Resizes the vocabulary, and with it the input and output embeddings, to this many rows;
+    /// existing rows are kept as far as they fit. Returns false if the model does not support this.
     fn resize_vocabulary(&mut self, _rows: usize) -> bool {
         false
     }
 
-    /// The openings for methods that act at the model; none where it has none.
+    /// What methods that act at the model need to know; `None` if the model does not support them.
     fn model_info(&self) -> Option<ModelInfo> {
         None
     }
 
-    /// Whether a parameter is of a part that no output of the model depends on, as it is used: it need
-    /// not learn.
+    /// Whether the parameter belongs to a part that no output of the model depends on in its
+    /// present use, so that it is not trained.
     fn is_idle(&self, _name: &str) -> bool {
         false
     }
@@ -103,7 +104,7 @@ pub trait BaseModel: Module + ModuleDisplay + Adaptable {}
 
 impl<M: Module + ModuleDisplay + Adaptable> BaseModel for M {}
 
-/// The way from the model to the module being visited.
+/// The path from the model to the module being visited.
 #[derive(Clone, Debug, Default)]
 pub struct Path(String);
 

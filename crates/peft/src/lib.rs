@@ -16,7 +16,7 @@
 //!     adapter_model.safetensors  ←──────┘ (Python's peft reads and writes the same)
 //! ```
 //!
-//! LoRA on a model of one's own, trained:
+//! LoRA on a model of your own, with training:
 //!
 //! ```
 //! use burn::module::Module;
@@ -55,7 +55,7 @@
 //!
 //! A method of your own is one file: see `examples/custom_method.rs` and docs/adding-a-method.md.
 //!
-//! Where a line lives:
+//! Where to find what:
 //!
 //! | folder | what is in it |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! Plots of the way, the water and the animals.
+//! Plots on the road, on the water and with animals.
 
 use super::Plot;
 

@@ -1,4 +1,4 @@
-//! LoRA adapters as one, by sums of their factors or of their effects.
+//! Combining LoRA adapters into one, by sums of their factors or of their effects.
 
 use burn::tensor::TensorData;
 use indexmap::IndexMap;
@@ -13,9 +13,9 @@ use crate::{LoraConfig, PeftError, Result};
 
 pub(super) type Lora = WeightedAdapter<LoraConfig>;
 
-/// As PEFT 0.21.2 computes it, with two differences where PEFT's result is none of the adapters'
-/// sums: rsLoRA is switched off in the result, whose tensors hold the scaling already, and
-/// a layer of smaller rank than the others is filled up with zeros.
+/// Computes what PEFT 0.21.2 computes, with two exceptions in which PEFT's result is not a sum of
+/// the adapters: rsLoRA is switched off in the result, whose tensors already include the scaling,
+/// and a layer of smaller rank than the others is padded with zeros.
 ///
 /// # Errors
 /// If the adapters do not fit each other (ranks, shapes, the way they choose layers), hold more
@@ -33,7 +33,7 @@ pub(super) fn combine(adapters: &[Lora], combination: &Combination) -> Result<Co
     })
 }
 
-/// As [`combine`]; `mask` says what DARE keeps.
+/// Like [`combine`]; `mask` selects the values that DARE keeps.
 pub(super) fn combine_with(
     adapters: &[Lora],
     combination: &Combination,
@@ -41,7 +41,7 @@ pub(super) fn combine_with(
 ) -> Result<(LoraConfig, Vec<(String, TensorData)>)> {
     let mut combination = combination.clone();
     if adapters.len() == 1 {
-        // As in PEFT: of one adapter only the weight matters.
+        // As in PEFT: with a single adapter only the weight matters.
         combination = Combination::new(CombinationType::Linear);
     }
     combination.validate()?;
@@ -76,13 +76,13 @@ pub(super) fn combine_with(
 /// The factors of one adapter at one layer: `scaling · B A`, `A` `[r, d_in]`, `B` `[d_out, r]`.
 pub(super) struct Factors {
     adapter: String,
-    /// What their keys end with.
+    /// The ends of their keys.
     keys: [&'static str; 2],
     pub(super) a: Vec<f32>,
     pub(super) b: Vec<f32>,
     d_in: usize,
     d_out: usize,
-    /// The shape of `A` without the rank: of a convolution it has its kernel.
+    /// The shape of `A` without the rank; for a convolution it includes the kernel.
     columns: Vec<usize>,
     r: usize,
     scaling: f64,
@@ -90,7 +90,7 @@ pub(super) struct Factors {
 }
 
 impl Factors {
-    /// The shapes of `A` and `B` of this rank, as the file has them.
+    /// The shapes of `A` and `B` for this rank, as in the file.
     fn shapes(&self, r: usize) -> [Vec<usize>; 2] {
         let mut b = vec![1; self.columns.len() + 1];
         b[..2].copy_from_slice(&[self.d_out, r]);
@@ -169,7 +169,7 @@ pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
     }
 }
 
-/// Rows and columns; of a convolution's factor what lies behind the first axis is one row.
+/// Rows and columns; for a factor of a convolution, all axes after the first count as columns.
 fn dims(data: &TensorData) -> [usize; 2] {
     match data.shape().to_vec().split_first() {
         Some((rows, columns)) if !columns.is_empty() => [*rows, columns.iter().product()],
@@ -192,7 +192,7 @@ fn combined_factors(
     let (d_in, d_out) = (parts[0].d_in, parts[0].d_out);
     let density = combination.density.unwrap_or(1.0);
     let Some((arithmetic, by_svd)) = combination.arithmetic() else {
-        // One behind the other: the sum is exact.
+        // Concatenated, so that the sum is exact.
         let mut a = Vec::with_capacity(r * d_in);
         let mut b = vec![0.0; d_out * r];
         let mut column = 0;
@@ -222,7 +222,7 @@ fn combined_factors(
             parts[0].adapter, other.adapter, other.r
         )));
     }
-    // The root of the weight on either side, the sign on one.
+    // The square root of the weight goes on both sides, the sign on one.
     let weighted: Vec<f64> = parts
         .iter()
         .map(|part| part.weight * part.scaling)
@@ -244,7 +244,8 @@ fn combined_factors(
 }
 
 /// The nearest matrix of rank `r`, `B A`, to `delta` `[d_out, d_in]`: `A` `[r, d_in]`, `B`
-/// `[d_out, r]`, and all singular values. Of a smaller matrix the last rows of `A` are zero.
+/// `[d_out, r]`, and all singular values. If the matrix has fewer singular values than `r`, the
+/// last rows of `A` are zero.
 pub(crate) fn low_rank(
     delta: &[f32],
     d_out: usize,

@@ -1,4 +1,4 @@
-//! What a slot asks of the layer it holds.
+//! The interface between a slot and the layer that it holds.
 
 use burn::module::{Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
@@ -12,9 +12,9 @@ use crate::{AnyParam, ConvInfo, LayerInput, LayerKind, OutputOf, Tree};
 /// [`Conv1D`](crate::Conv1D), [`LayerNorm`](crate::LayerNorm), [`RmsNorm`](crate::RmsNorm) and
 /// [`Part`](crate::Part).
 pub trait BaseLayer: Module + ModuleDisplay {
-    /// What the layer takes: `Tensor<2>` `[tokens, d_in]`, `Tensor<1, Int>` `[tokens]` for an
-    /// embedding, `[batch, channels, …]` for a convolution. It says what comes out:
-    /// `[tokens, d_out]`, or `[batch, channels, …]` of a convolution.
+    /// The input: `Tensor<2>` `[tokens, d_in]`, for an embedding `Tensor<1, Int>` `[tokens]`, for a
+    /// convolution `[batch, channels, …]`. It determines the output: `[tokens, d_out]`, or for a
+    /// convolution `[batch, channels, …]`.
     type Input: LayerInput;
 
     /// The kind of the layer.
@@ -23,7 +23,7 @@ pub trait BaseLayer: Module + ModuleDisplay {
     /// `[d_in, d_out]`, the shape of [`weight`](Self::weight), without initialising lazy weights.
     fn dims(&self) -> [usize; 2];
 
-    /// What a convolution says of its kernel; nothing for other layers.
+    /// A convolution's kernel, stride and so on; `None` for other layers.
     fn convolution(&self) -> Option<ConvInfo> {
         None
     }
@@ -39,8 +39,8 @@ pub trait BaseLayer: Module + ModuleDisplay {
         bias: Option<Tensor<1>>,
     ) -> OutputOf<Self>;
 
-    /// The layer's output together with `residual`, of the same shape, and a low-rank change of
-    /// the layer, in one operation; nothing where the layer is not a linear one.
+    /// The layer's output plus `residual`, which has the same shape, plus a low-rank change of the
+    /// layer, in one operation; `None` if the layer is not linear.
     fn forward_fused(
         &self,
         _input: &Self::Input,
@@ -54,7 +54,7 @@ pub trait BaseLayer: Module + ModuleDisplay {
     /// `channels_in / groups · kernel`, in the order of the weight's axes.
     fn weight(&self) -> Tensor<2>;
 
-    /// The weight as [`weight`](Self::weight), in the type it is kept in: bf16 in a frozen base
+    /// Like [`weight`](Self::weight), but in the type in which it is kept: bf16 in a frozen base
     /// that was cast to it.
     fn stored_weight(&self) -> Tensor<2> {
         self.weight()
@@ -68,10 +68,10 @@ pub trait BaseLayer: Module + ModuleDisplay {
     /// Replaces weight and bias by others of the same shapes; a missing bias stays missing.
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>);
 
-    /// Calls `visit` with every parameter, called as the checkpoint calls it.
+    /// Calls `visit` with every parameter, under the name it has in the checkpoint.
     fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam));
 
-    /// As [`visit_params`](Self::visit_params), to change the parameters.
+    /// Like [`visit_params`](Self::visit_params), but the parameters can be changed.
     fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
 
     /// The device the layer lives on.

@@ -8,10 +8,11 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use super::base_layer::{replace, weight_and_bias};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
-/// What a convolution is made of, as methods see it: `Conv1d` as an image one pixel wide.
+/// The parameters of a convolution as methods see them. `Conv1d` counts as a `Conv2d` on an image
+/// one pixel wide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvInfo {
-    /// Channels in, those of all groups.
+    /// The number of input channels, over all groups.
     pub channels_in: usize,
     /// The number of axes that the kernel moves along, 1 or 2.
     pub axes: usize,
@@ -23,7 +24,7 @@ pub struct ConvInfo {
     pub dilation: [usize; 2],
     /// Zeros added at the top, left, bottom and right; `None` keeps the size.
     pub padding: Option<[usize; 4]>,
-    /// The groups of channels that do not see each other.
+    /// The number of groups of channels; a group sees only its own channels.
     pub groups: usize,
 }
 
@@ -46,8 +47,8 @@ impl ConvInfo {
         shape
     }
 
-    /// The input `[batch, channels_in, …]` moved over by another kernel `[out, channels_in, …]` of
-    /// the same sides, with this padding and stride, not dilated and not in groups.
+    /// Convolves `[batch, channels_in, …]` with another kernel `[out, channels_in, …]` of the same
+    /// sides, with this padding and stride, without dilation or groups.
     pub fn apply(&self, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         let padding = match self.padding {
             None => PaddingConfig2d::Same,
@@ -56,7 +57,8 @@ impl ConvInfo {
         plain(weight, self.kernel, self.stride, padding, 1).forward(input)
     }
 
-    /// Each pixel of `[batch, channels, …]` multiplied with a kernel `[out, channels / groups, 1, 1]`.
+    /// Multiplies each pixel of `[batch, channels, …]` by a kernel
+    /// `[out, channels / groups, 1, 1]`.
     pub fn apply_pointwise(&self, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         plain(weight, [1, 1], [1, 1], PaddingConfig2d::Valid, self.groups).forward(input)
     }
@@ -96,7 +98,7 @@ impl ConvInfo {
     }
 }
 
-/// A convolution with this weight, which may be any tensor, and no bias.
+/// A convolution with this weight, which need not be a parameter, and no bias.
 fn plain(
     weight: Tensor<4>,
     kernel_size: [usize; 2],
@@ -115,7 +117,7 @@ fn plain(
     }
 }
 
-/// What is the same for any number of axes.
+/// What is the same for any number of axes, as a macro.
 macro_rules! convolution {
     ($axes:literal, $kind:ident) => {
         type Input = Tensor<$axes>;
@@ -142,7 +144,7 @@ macro_rules! convolution {
             let mut layer = self.clone();
             let shape: [usize; $axes] = self.weight.lazy_shape().dims();
             let weight = weight.transpose().reshape(shape);
-            // The parameters of this clone may be any tensors.
+            // The parameters of this clone need not be leaves of a graph.
             layer.weight = Param::initialized(self.weight.id, weight);
             layer.bias = bias.map(|bias| Param::initialized(ParamId::new(), bias));
             layer.forward(input)

@@ -1,4 +1,4 @@
-//! What a slot says of the layer it holds, as plain data.
+//! What a slot reports about the layer it holds, as plain data.
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ pub enum LayerKind {
     Embedding,
     /// `torch.nn.LayerNorm`.
     LayerNorm,
-    /// A root-mean-square norm, whose class has another name in every family.
+    /// A root-mean-square norm; its class has a different name in every family.
     RmsNorm,
-    /// A whole part of a model that holds layers: attention, feed-forward network. It has no
-    /// weight.
+    /// A whole part of a model that holds layers, such as an attention or a feed-forward network.
+    /// It has no weight of its own.
     Module,
 }
 
@@ -43,7 +43,7 @@ impl LayerKind {
         matches!(self, Self::Conv1d | Self::Conv2d)
     }
 
-    /// Whether the layer multiplies its input with a weight `[d_in, d_out]`.
+    /// Whether the layer multiplies its input by a weight `[d_in, d_out]`.
     pub fn is_linear(self) -> bool {
         matches!(self, Self::Linear | Self::Conv1D)
     }
@@ -66,12 +66,12 @@ pub struct LayerInfo {
     pub path: String,
     /// The kind of the layer.
     pub kind: LayerKind,
-    /// Features in (for an embedding: rows of the table; for a convolution: what of its input goes
-    /// into one number of its output, `channels_in / groups · kernel`).
+    /// Features in; for an embedding the rows of the table, for a convolution the number of inputs
+    /// to one output value, `channels_in / groups · kernel`.
     pub d_in: usize,
     /// Features out.
     pub d_out: usize,
-    /// What a convolution is made of; nothing for other layers.
+    /// The parameters of a convolution; `None` for other layers.
     pub conv: Option<ConvInfo>,
     /// Whether the layer has a bias.
     pub has_bias: bool,

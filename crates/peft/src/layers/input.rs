@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::{Adapter, Base, BaseLayer};
 
-/// What a layer takes: activations, ids of an embedding, or signals in channels.
+/// The input of a layer: activations, ids of an embedding, or signals in channels.
 pub trait LayerInput: Clone {
     /// The layer's output for this input.
     type Output: LayerOutput;
@@ -37,19 +37,20 @@ pub trait LayerInput: Clone {
         None
     }
 
-    /// The positions with these numbers, in this order.
+    /// The positions with these indices, in this order.
     fn select_positions(&self, positions: &[i64]) -> Self;
 }
 
 /// The output of a layer.
 pub trait LayerOutput: Clone + Add<Output = Self> {
-    /// The output that is this matrix `[tokens, d_out]`; `None` for a convolution's.
+    /// The output made of this matrix `[tokens, d_out]`; `None` for a convolution.
     fn from_matrix(matrix: Tensor<2>) -> Option<Self>;
 
-    /// The output as a matrix `[tokens, d_out]`; `None` for a convolution's.
+    /// The output as a matrix `[tokens, d_out]`; `None` for a convolution.
     fn to_matrix(&self) -> Option<Tensor<2>>;
 
-    /// The parts joined along the first axis, then its rows in the order of `places`.
+    /// The parts concatenated along the first axis, with the rows then taken in the order of
+    /// `places`.
     fn arranged(parts: Vec<Self>, places: &[i64]) -> Self;
 }
 
@@ -106,7 +107,7 @@ impl LayerInput for Tensor<1, Int> {
     }
 }
 
-/// What `Conv2d` takes, `[batch, channels, height, width]`.
+/// The input of `Conv2d`, `[batch, channels, height, width]`.
 impl LayerInput for Tensor<4> {
     type Output = Tensor<4>;
 
@@ -131,8 +132,7 @@ impl LayerInput for Tensor<4> {
     }
 }
 
-/// What `Conv1d` takes, `[batch, channels, length]`. To a method it is an image that is one pixel
-/// wide.
+/// The input of `Conv1d`, `[batch, channels, length]`. A method sees it as an image one pixel wide.
 impl LayerInput for Tensor<3> {
     type Output = Tensor<3>;
 

@@ -19,12 +19,12 @@ pub struct LayerNorm {
     /// The shift, `[d]`, if there is one.
     pub bias: Option<Param<Tensor<1>>>,
     epsilon: f64,
-    /// transformers' name for it.
+    /// The name of its class in transformers.
     #[module(skip)]
     class: &'static str,
 }
 
-/// torch's own.
+/// The name in PyTorch.
 const CLASS: &str = "LayerNorm";
 
 impl LayerNorm {
@@ -38,7 +38,8 @@ impl LayerNorm {
         }
     }
 
-    /// The same without a shift, under a family's own name for it (Cohere's `CohereLayerNorm`).
+    /// Like [`new`](Self::new), but without a shift and with the family's own class name (Cohere's
+    /// `CohereLayerNorm`).
     pub fn without_bias(class: &'static str, d: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             bias: None,
@@ -121,7 +122,8 @@ impl BaseLayer for nn::LayerNorm {
         bias: Option<Tensor<1>>,
     ) -> Tensor<2> {
         let mut layer = self.clone();
-        // The norm's epsilon is private, so the norm is cloned; its parameters may be any tensors.
+        // The norm's epsilon is private, so the norm is cloned. The clone's parameters need not be
+        // leaves of a graph.
         layer.gamma = Param::initialized(self.gamma.id, weight.squeeze_dim(0));
         if let (Some(beta), Some(bias)) = (&mut layer.beta, bias) {
             *beta = Param::initialized(beta.id, bias);

@@ -9,21 +9,21 @@ use crate::tree::python_number;
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 /// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` over the last axis (arXiv 1910.07467). Burn's
-/// own `RmsNorm` has no offset, a parameter of another name, and no one-pass kernel.
+/// own `RmsNorm` has no offset, another name for its parameter, and no one-pass kernel.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
     /// The scale, less the offset, `[d]`.
     pub weight: Param<Tensor<1>>,
     epsilon: f64,
     offset: f64,
-    /// transformers' name for it.
+    /// The name of its class in transformers.
     #[module(skip)]
     class: &'static str,
 }
 
 impl RmsNorm {
-    /// The norm of rows of `d` values that leaves their scale at one. `class` is what transformers
-    /// calls it in this family (`LlamaRMSNorm`), which is printed.
+    /// A norm of rows of `d` values whose scale is one. `class` is the name of its class in
+    /// transformers for this family (`LlamaRMSNorm`), which is printed.
     pub fn new(class: &'static str, d: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: Initializer::Ones.init([d], device),
@@ -33,8 +33,8 @@ impl RmsNorm {
         }
     }
 
-    /// As [`new`](Self::new), with a weight that is the scale's distance from one, and so starts
-    /// at zero (Gemma).
+    /// Like [`new`](Self::new), but the weight is the scale minus one, so it starts at zero
+    /// (Gemma).
     pub fn around_one(class: &'static str, d: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: Initializer::Zeros.init([d], device),

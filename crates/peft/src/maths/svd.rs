@@ -6,19 +6,20 @@ use burn_peft_kernels::cpu_device;
 
 use crate::{PeftError, Result};
 
-/// Bound on the QR sweeps for one singular value; two or three are usual.
+/// The maximum number of QR sweeps for one singular value; two or three are usual.
 const SWEEPS: usize = 60;
 
-/// `matrix` `[rows, cols]`, row after row, as `u · diag(s) · vt` with `k = min(rows, cols)`: `u`
-/// `[rows, k]`, `s` `[k]` falling, `vt` `[k, cols]` (torch.linalg.svd without full matrices).
+/// Decomposes `matrix` `[rows, cols]`, in row-major order, into `u · diag(s) · vt` with
+/// `k = min(rows, cols)`: `u` `[rows, k]`, `s` `[k]` in descending order, `vt` `[k, cols]` (as
+/// torch.linalg.svd without full matrices).
 ///
-/// Computed in 64 bits, since PiSSA and a chain of combinations build on the last digits.
+/// Computed in 64 bits, because the last digits matter to PiSSA and to chains of combinations.
 ///
 /// # Errors
-/// If a value is not finite: there is no decomposition.
+/// If a value is not finite: then there is no decomposition.
 ///
 /// # Panics
-/// If the matrix has not `rows · cols` values.
+/// If `matrix` does not have `rows · cols` values.
 pub(crate) fn svd(
     matrix: &[f32],
     rows: usize,

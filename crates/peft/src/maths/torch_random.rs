@@ -1,4 +1,4 @@
-//! PyTorch's random numbers on the CPU, for methods whose files name a seed in place of values.
+//! PyTorch's random numbers on the CPU, for methods whose files hold a seed instead of values.
 
 use std::collections::HashMap;
 
@@ -53,25 +53,26 @@ impl TorchRandom {
         upper << 32 | u64::from(self.next_u32())
     }
 
-    /// `tensor.uniform_(from, to, generator=…)` of a tensor of 32-bit floats with `count` values.
+    /// `tensor.uniform_(from, to, generator=…)` for a tensor of `count` 32-bit floats.
     pub fn uniform(&mut self, count: usize, from: f32, to: f32) -> Vec<f32> {
         const BITS: u32 = f32::MANTISSA_DIGITS;
         let value = |word: u32| {
             let unit = (word & ((1 << BITS) - 1)) as f32 / (1_u32 << BITS) as f32;
-            // Torch's compilers fuse the two.
+            // Torch's compilers fuse the multiplication and the addition.
             unit.mul_add(to - from, from)
         };
         (0..count).map(|_| value(self.next_u32())).collect()
     }
 
-    /// The first `count` numbers of `torch.randperm(size, generator=…)`, in memory of so many.
+    /// The first `count` numbers of `torch.randperm(size, generator=…)`, with memory for `count`
+    /// numbers only.
     pub fn permutation(&mut self, size: usize, count: usize) -> Vec<usize> {
         let count = count.min(size);
         let mut numbers = Vec::with_capacity(count);
-        // Of all numbers that are not drawn yet, those that are not at their own place.
+        // Among the numbers not drawn yet, those that have been moved.
         let mut moved = HashMap::new();
         for index in 0..count.min(size.saturating_sub(1)) {
-            // Small permutations draw 32 bits a number, large ones 64.
+            // Small permutations draw 32 bits for each number, large ones 64.
             let drawn = if size < u32::MAX as usize / 20 {
                 u64::from(self.next_u32())
             } else {
@@ -85,7 +86,7 @@ impl TorchRandom {
                 moved.insert(other, here).unwrap_or(other)
             });
         }
-        // Nothing is drawn for the last of all.
+        // Nothing is drawn for the last number.
         if numbers.len() < count {
             let last = size - 1;
             numbers.push(moved.remove(&last).unwrap_or(last));

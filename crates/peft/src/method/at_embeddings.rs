@@ -10,8 +10,8 @@ pub trait AtEmbeddings: Method {
     /// Whether what is trained for the input embedding also acts on an output layer tied to it.
     fn ensure_weight_tying(&self) -> bool;
 
-    /// Layers that are adapted whatever the target modules are, by path, such as rows of the
-    /// embedding beside LoRA. `layers` are all layers of the model.
+    /// Layers, by path, that are adapted in addition to the target modules, such as an embedding
+    /// whose rows are trained beside LoRA. `layers` are all layers of the model.
     ///
     /// # Errors
     /// If the configuration does not fit the model.

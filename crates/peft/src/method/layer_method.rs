@@ -24,8 +24,9 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// The tensors the method adds to the frozen `layer`.
     fn tensors(&self, layer: &Frozen<'_>) -> Vec<TensorSpec>;
 
-    /// First values that are made from the weight and may leave less of it, in place of those of
-    /// [`tensors`](Self::tensors); asked once, when the adapter is attached.
+    /// Initial values that are computed from the weight, instead of those in
+    /// [`tensors`](Self::tensors); they may also reduce the weight. Called once, when the adapter
+    /// is attached.
     ///
     /// # Errors
     /// If the weight or the configuration does not allow it.
@@ -33,26 +34,26 @@ pub trait LayerMethod: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Whether [`split`](Self::split) leaves less of the weight.
+    /// Whether [`split`](Self::split) reduces the weight.
     fn takes_weight(&self) -> bool {
         false
     }
 
-    /// The weight `[vocab, d]` that an output layer tied to this embedding uses, where it is not the
+    /// The weight `[vocab, d]` for an output layer tied to this embedding, if it is not the
     /// `layer`'s own. As in PEFT, most methods act on the embedding only.
     fn tied_weight(&self, _tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         None
     }
 
-    /// The method as `scaling · dropout(x) aᵀ bᵀ` beside the layer, where that is all it does:
-    /// a linear layer then makes it in one operation with its own product, and
-    /// [`forward`](Self::forward) is not asked.
+    /// The method as `scaling · dropout(x) aᵀ bᵀ` added to the layer's output, if that is all it
+    /// does. A linear layer then computes it in one operation with its own product and does not
+    /// call [`forward`](Self::forward).
     fn low_rank(&self, _tensors: &Tensors<'_>) -> Option<Lora> {
         None
     }
 
-    /// What the method adds to the weight of `layer`, `[d_in, d_out]`; nothing where it does
-    /// something else. By default that of [`low_rank`](Self::low_rank).
+    /// What the method adds to the weight `[d_in, d_out]` of `layer`; `None` if the method does
+    /// something else. By default this is computed from [`low_rank`](Self::low_rank).
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         self.low_rank(tensors).map(|lora| lora.delta_weight())
     }
@@ -65,15 +66,15 @@ pub trait LayerMethod: Debug + Send + Sync {
 
     /// The adapted output `[tokens, d_out]` for the input `[tokens, d_in]`.
     ///
-    /// `base` is the layer without this adapter: the method may change its input, scale its
-    /// output or add beside it. Only what lies on the way of a gradient is recorded, so a
-    /// method that leaves the base weight alone never causes a gradient of its size.
+    /// `base` is the layer without this adapter: the method may change its input, scale its output
+    /// or add to it. Only operations that a gradient passes through are recorded, so a method that
+    /// does not touch the base weight never computes a gradient of its size.
     ///
     /// By default [`low_rank`](Self::low_rank), or else the input times
     /// [`delta_weight`](Self::delta_weight), is added to the output of `base`.
     ///
     /// # Panics
-    /// If a method has none of the three.
+    /// If the method implements none of the three.
     fn forward(
         &self,
         tensors: &Tensors<'_>,
@@ -90,10 +91,11 @@ pub trait LayerMethod: Debug + Send + Sync {
         base.forward(input.clone()) + input.matmul(delta)
     }
 
-    /// As [`forward`](Self::forward) for an embedding: `input` holds ids, `[tokens]`.
+    /// Like [`forward`](Self::forward), for an embedding: `input` holds ids, `[tokens]`.
     ///
     /// # Panics
-    /// By default, since by default [`Method::supports`](crate::Method::supports) takes no embedding.
+    /// By default, since by default [`Method::supports`](crate::Method::supports) accepts no
+    /// embedding.
     fn embed(
         &self,
         _tensors: &Tensors<'_>,
@@ -103,14 +105,15 @@ pub trait LayerMethod: Debug + Send + Sync {
         panic!("{self:?} takes embeddings (Method::supports) but has no LayerMethod::embed");
     }
 
-    /// As [`forward`](Self::forward) for a convolution, from `[batch, channels, height, width]` to
-    /// `[batch, d_out, height, width]`; a `Conv1d` has a width of 1.
+    /// Like [`forward`](Self::forward), for a convolution, from `[batch, channels, height, width]`
+    /// to `[batch, d_out, height, width]`; a `Conv1d` has a width of 1.
     ///
-    /// By default the layer with [`delta_weight`](Self::delta_weight) in the place of its weight is
-    /// added to the output of `base`.
+    /// By default, adds the output of the layer with [`delta_weight`](Self::delta_weight) as its
+    /// weight to the output of `base`.
     ///
     /// # Panics
-    /// If a method that takes convolutions ([`Method::supports`](crate::Method::supports)) has neither.
+    /// If a method that accepts convolutions ([`Method::supports`](crate::Method::supports))
+    /// implements neither.
     fn convolve(
         &self,
         tensors: &Tensors<'_>,
@@ -124,9 +127,9 @@ pub trait LayerMethod: Debug + Send + Sync {
         base.forward(input.clone()) + base.forward_with(input, delta, None)
     }
 
-    /// The weight `[d_in, d_out]` and bias `[d_out]` that compute the same without the adapter,
-    /// or nothing where the method cannot be merged. By default
-    /// [`delta_weight`](Self::delta_weight) is added to the weight.
+    /// The weight `[d_in, d_out]` and bias `[d_out]` that compute the same without the adapter;
+    /// `None` if the method cannot be merged. By default [`delta_weight`](Self::delta_weight) is
+    /// added to the weight.
     fn merge(
         &self,
         tensors: &Tensors<'_>,
@@ -141,25 +144,25 @@ pub trait LayerMethod: Debug + Send + Sync {
         Some((weight + delta, bias))
     }
 
-    /// What PEFT prints of the adapter beside `base_layer`: the name of each part (`lora_A`) and
-    /// the module it holds for this adapter (`Linear(in_features=…)`), or [`AS_THE_LAYER`] for a
-    /// copy of the layer.
+    /// What PEFT prints for the adapter next to `base_layer`: the name of each part (`lora_A`) and
+    /// this adapter's module in it (`Linear(in_features=…)`), or [`AS_THE_LAYER`] for a copy of the
+    /// layer.
     fn parts(&self) -> Vec<(String, String)>;
 }
 
-/// In the place of a printed module: the layer, as it prints itself.
+/// Stands for a printed module that is a copy of the layer.
 pub const AS_THE_LAYER: &str = "a copy of the layer";
 
-/// First values made from a layer's weight.
+/// Initial values computed from a layer's weight.
 #[derive(Clone, Debug)]
 pub struct Split {
-    /// The values by the names of the tensors, in the shapes of the file.
+    /// The values by tensor name, in the shapes of the file.
     pub tensors: Vec<(&'static str, TensorData)>,
     /// The layer's weight `[d_in, d_out]` while the adapter is attached, if the method changes it.
     pub weight: Option<Tensor<2>>,
 }
 
-/// Weight and bias of a frozen layer, made only when they are asked for.
+/// The weight and the bias of a frozen layer, computed only when they are asked for.
 #[derive(Clone, Copy)]
 pub struct Frozen<'a> {
     pub(crate) weight: &'a dyn Fn() -> Tensor<2>,
@@ -167,7 +170,7 @@ pub struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    /// The weight, `[d_in, d_out]`; `[1, d]` of a norm.
+    /// The weight, `[d_in, d_out]`; `[1, d]` for a norm.
     pub fn weight(&self) -> Tensor<2> {
         (self.weight)()
     }
@@ -178,7 +181,7 @@ impl Frozen<'_> {
     }
 }
 
-/// The layer beneath an adapter.
+/// The layer below an adapter.
 pub struct Base<'a, I: LayerInput> {
     pub(crate) forward: &'a dyn Fn(I) -> I::Output,
     pub(crate) frozen: Frozen<'a>,
@@ -190,12 +193,12 @@ pub(crate) type ForwardWith<'a, I> =
     dyn Fn(I, Tensor<2>, Option<Tensor<1>>) -> <I as LayerInput>::Output + 'a;
 
 impl<I: LayerInput> Base<'_, I> {
-    /// The output of the layer beneath, `[tokens, d_out]`, or `[batch, d_out, …]` of a convolution.
+    /// The output of the layer below, `[tokens, d_out]`, or `[batch, d_out, …]` for a convolution.
     pub fn forward(&self, input: I) -> I::Output {
         (self.forward)(input)
     }
 
-    /// The frozen weight, `[d_in, d_out]`; `[1, d]` of a norm; of a convolution as
+    /// The frozen weight, `[d_in, d_out]`; `[1, d]` for a norm; for a convolution as in
     /// [`BaseLayer::weight`](crate::BaseLayer::weight).
     pub fn weight(&self) -> Tensor<2> {
         self.frozen.weight()
@@ -206,7 +209,8 @@ impl<I: LayerInput> Base<'_, I> {
         self.frozen.bias()
     }
 
-    /// The layer itself with another weight and bias, without the adapters before this one.
+    /// The output of the layer itself with another weight and bias, without the adapters before
+    /// this one.
     pub fn forward_with(&self, input: I, weight: Tensor<2>, bias: Option<Tensor<1>>) -> I::Output {
         (self.forward_with)(input, weight, bias)
     }

@@ -143,8 +143,8 @@ impl Method for BOFTConfig {
     }
 }
 
-/// The order of features in which the blocks of the `factor`th butterfly are adjacent: of every
-/// `2^factor` blocks first the even halves, then the odd ones (`block_butterfly_perm`).
+/// The order of features that makes the blocks of the `factor`th butterfly adjacent: within every
+/// `2^factor` blocks, first the even halves, then the odd ones (`block_butterfly_perm`).
 fn butterfly(n: usize, b: usize, factor: usize) -> Vec<usize> {
     if factor == 0 {
         return (0..n * b).collect();
@@ -158,8 +158,8 @@ fn butterfly(n: usize, b: usize, factor: usize) -> Vec<usize> {
     features.flat_map(|first| first..first + half).collect()
 }
 
-/// A mask with one for some random blocks of `n`, `count` of them, in one random factor of `m`;
-/// zeros elsewhere.
+/// A mask that is one for `count` random blocks out of `n`, in one random factor out of `m`, and
+/// zero elsewhere.
 fn left_out(m: usize, n: usize, count: usize, device: &Device) -> Vec<f32> {
     let random = random::<1>([n + 1], Distribution::Uniform(0.0, 1.0), device);
     let random: Vec<f32> = random.into_data().iter::<f32>().collect();
@@ -230,7 +230,7 @@ impl BOFTLayer {
         })
     }
 
-    /// The rotations `[m · n, b, b]`, with the identity in place of some of one factor's.
+    /// The rotations `[m · n, b, b]`, with the identity in place of some rotations of one factor.
     fn without_some(&self, rotations: Tensor<3>) -> Tensor<3> {
         let (m, n) = (self.m, self.n);
         let device = rotations.device();

@@ -63,13 +63,13 @@ pub struct BottleneckConfig {
     pub common: CommonConfig,
     /// The position of the adapters.
     pub architecture: Architecture,
-    /// By what factor they are narrower than the layer.
+    /// The factor by which the adapters are narrower than the layer.
     pub reduction_factor: f64,
     /// The activation between the two products.
     pub non_linearity: NonLinearity,
-    /// The factor of their output.
+    /// The factor that multiplies their output.
     pub scaling: f64,
-    /// Whether their output is zero in the beginning.
+    /// Whether their output is zero at first.
     pub init_weights: bool,
 }
 

@@ -89,7 +89,7 @@ impl Method for C3AConfig {
             return Err(PeftError::unfit(
                 &layer.path,
                 format!(
-                    "{key} = {block} divides not both sides of {}, which has {d_in} inputs and \
+                    "{key} = {block} does not divide both sides of {}, which has {d_in} inputs and \
                      {d_out} outputs; the largest that does is {}",
                     layer.path,
                     greatest_common_divisor(d_in, d_out)

@@ -108,8 +108,8 @@ struct DeloraLayer {
     init: bool,
 }
 
-/// The norms along an axis, at least 1e-4, so that a `B` of zeros causes no division by zero and
-/// has a gradient.
+/// The norms along an axis, at least 1e-4, so that a zero `B` causes no division by zero and gets a
+/// gradient.
 fn norms(matrix: Tensor<2>, axis: usize) -> Tensor<2> {
     matrix.square().sum_dim(axis).clamp_min(1e-8).sqrt()
 }

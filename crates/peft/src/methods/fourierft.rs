@@ -31,9 +31,9 @@ pub struct FourierFTConfig {
     pub common: CommonConfig,
     /// The number of trained values of the spectrum.
     pub n_frequency: usize,
-    /// The factor of the change.
+    /// The factor that multiplies the change.
     pub scaling: f64,
-    /// The seed for their places.
+    /// The seed for the places of the values.
     pub random_loc_seed: Option<u64>,
     /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
@@ -124,7 +124,7 @@ impl FourierFTConfig {
 }
 
 /// # Errors
-/// If a number of values is impossible for any layer.
+/// If no layer can have that number of values.
 pub(super) fn check_frequencies(n: usize, patterns: &IndexMap<String, usize>) -> Result<()> {
     within("n_frequency", n, VALUES)?;
     each_within("n_frequency_pattern", patterns, VALUES)

@@ -100,7 +100,7 @@ impl Method for GraloraConfig {
             return Err(PeftError::unfit(
                 &layer.path,
                 format!(
-                    "gralora_k = {k} divides not both sides of {}, which has {d_in} inputs \
+                    "gralora_k = {k} does not divide both sides of {}, which has {d_in} inputs \
                      and {d_out} outputs",
                     layer.path
                 ),

@@ -12,9 +12,9 @@ use crate::{
     TensorSpec, Tensors, target,
 };
 
-/// The configuration of (IA)³: `y = l ⊙ base(x)` with `l` `[d_out]`, or, for a feed-forward
-/// layer, `y = base(l ⊙ x)` with `l` `[d_in]` (peft/tuners/ia3/layer.py). Of a `Conv2d` it scales
-/// channels; `Conv1d` has none in PEFT, and none here.
+/// The configuration of (IA)³: `y = l ⊙ base(x)` with `l` `[d_out]`, or, for a feed-forward layer,
+/// `y = base(l ⊙ x)` with `l` `[d_in]` (peft/tuners/ia3/layer.py). In a `Conv2d` it scales
+/// channels. `Conv1d` is not supported, as in PEFT.
 ///
 /// It costs `d_out` (feed-forward: `d_in`) parameters a layer, and merges into weight and bias.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct IA3Config {
     pub common: CommonConfig,
     /// Which of the adapted layers are scaled at their input: names, or a regular expression.
     pub feedforward_modules: Option<TargetModules>,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Whether the scales start at one; otherwise at normal random numbers.
     pub init_ia3_weights: bool,
@@ -55,8 +55,9 @@ impl IA3Config {
         }
     }
 
-    /// The names of feed-forward layers in a form that PEFT reads back: of a list it wants every
-    /// name in `target_modules` too, of a pattern it does not. Names that end no adapted layer go.
+    /// The names of feed-forward layers in a form that PEFT reads back: it requires every name of a
+    /// list to be in `target_modules` too, but not what a pattern matches. Names that match no
+    /// adapted layer are dropped.
     fn readable_feedforward(&self, layers: &[&LayerInfo]) -> Option<TargetModules> {
         let (Some(TargetModules::List(names)), Some(TargetModules::List(targets))) =
             (&self.feedforward_modules, &self.common.target_modules)
@@ -72,7 +73,7 @@ impl IA3Config {
     }
 }
 
-/// The pattern that means what a list of names means in `feedforward_modules`.
+/// The pattern with the same meaning as a list of names in `feedforward_modules`.
 pub(crate) fn feedforward_pattern(names: &[impl AsRef<str>]) -> TargetModules {
     let names = names.iter().map(|name| target::escaped(name.as_ref()));
     TargetModules::Pattern(format!(".*(?:{})", names.collect::<Vec<_>>().join("|")))
@@ -95,7 +96,7 @@ impl Method for IA3Config {
         else {
             return Ok(());
         };
-        // `mlp.c_proj` is one of the layers that `c_proj` names, and the other way round.
+        // `mlp.c_proj` is one of the layers that `c_proj` names, and vice versa.
         let is_adapted = |name: &str| {
             let mut targets = targets.iter();
             targets.any(|t| target::ends_with_name(t, name) || target::ends_with_name(name, t))
@@ -156,7 +157,7 @@ impl Method for IA3Config {
 #[derive(Debug)]
 struct IA3Layer {
     is_feedforward: bool,
-    /// Features or channels in.
+    /// The number of input features or channels.
     d_in: usize,
     d_out: usize,
     conv: Option<ConvInfo>,
@@ -190,12 +191,14 @@ impl IA3Layer {
         }
     }
 
-    /// What the scales of inputs multiply of the weight `[d_in, d_out]`: a matrix that broadcasts.
+    /// The matrix by which scales of inputs multiply the weight `[d_in, d_out]`, up to
+    /// broadcasting.
     fn of_inputs(&self, scales: Tensor<2>) -> Tensor<2> {
         let Some(conv) = &self.conv else {
             return scales.transpose();
         };
-        // Each group of outputs sees its own channels, each of them under all of the kernel.
+        // Each group of outputs sees its own channels, and a channel's scale applies to all
+        // elements of the kernel.
         let (groups, elements) = (conv.groups, conv.elements());
         let (channels, outputs) = (self.d_in / groups, self.d_out / groups);
         let scales = scales.reshape([groups, 1, channels, 1]);

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 /// The configuration of LoHa: `y = base(x) + α/r · x ((w1_a w1_b) ⊙ (w2_a w2_b))ᵀ` with `w·_a`
 /// `[d_out, r]` and `w·_b` `[r, d_in]` (peft/tuners/loha/layer.py).
 ///
-/// It costs `2 r (d_in + d_out)` parameters a layer, for a change of rank up to `r²`, and memory
-/// for a weight's worth of gradient. Of a convolution `d_in` is `channels_in / groups · kernel`. Python's
-/// peft puts it on `Linear`, `Conv1d` and `Conv2d`, not on `Conv1D`.
+/// It costs `2 r (d_in + d_out)` parameters a layer, for a change of rank up to `r²`, and the
+/// memory of a gradient the size of the weight. For a convolution `d_in` is
+/// `channels_in / groups · kernel`. Python's peft supports it for `Linear`, `Conv1d` and `Conv2d`,
+/// not for `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoHaConfig {
@@ -31,8 +32,8 @@ pub struct LoHaConfig {
     pub rank_dropout: f64,
     /// The probability with which a layer is not adapted in a step.
     pub module_dropout: f64,
-    /// Whether a convolution's kernel is a factor of its own: `w·_a` is `[r, d_out]`, `w·_b`
-    /// `[r, channels_in / groups]`, and between them lies a core `[r, r, kernel…]`.
+    /// Whether a convolution's kernel gets a factor of its own: then `w·_a` is `[r, d_out]`, `w·_b`
+    /// `[r, channels_in / groups]`, and there is a core `[r, r, kernel…]` between them.
     pub use_effective_conv2d: bool,
     /// Whether `w2_b` starts at zero.
     pub init_weights: bool,
@@ -101,7 +102,7 @@ struct LoHaLayer {
     r: usize,
     d_in: usize,
     d_out: usize,
-    /// The kernel that has factors of its own.
+    /// The kernel, if it has a factor of its own.
     kernel: Option<[usize; 2]>,
     scaling: f64,
     init: bool,

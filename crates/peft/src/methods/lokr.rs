@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 /// `[k, n]`, where `l k = d_out` and `m n = d_in`; a factor that is large for the rank is itself
 /// a product of two (peft/tuners/lokr/layer.py).
 ///
-/// It costs `l m + k n` parameters a layer, or `l m + r (k + n)` where `w2` is a product: about
-/// the square root of LoRA's. Of a convolution `w2` has the kernel, and `d_in` is
-/// `channels_in / groups`. Python's peft puts it on `Linear`, `Conv1d` and `Conv2d`, not on `Conv1D`.
+/// It costs `l m + k n` parameters a layer, or `l m + r (k + n)` if `w2` is a product: about the
+/// square root of LoRA's. For a convolution `w2` includes the kernel, and `d_in` is
+/// `channels_in / groups`. Python's peft supports it for `Linear`, `Conv1d` and `Conv2d`, not for
+/// `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoKrConfig {
@@ -33,16 +34,16 @@ pub struct LoKrConfig {
     pub rank_dropout: f64,
     /// The probability with which a layer is not adapted in a step.
     pub module_dropout: f64,
-    /// Whether a convolution's kernel is a factor of its own where `w2` is a product: a core
-    /// `[r, r, kernel…]` between two factors.
+    /// Whether a convolution's kernel gets a factor of its own if `w2` is a product: a core
+    /// `[r, r, kernel…]` between the two factors.
     pub use_effective_conv2d: bool,
     /// Whether `w1` may be a product too.
     pub decompose_both: bool,
-    /// The size of `w1`, if it divides the layer's; -1 for near the square root.
+    /// The size of `w1`, if it divides the layer's size; -1 for a size near the square root.
     pub decompose_factor: i64,
-    /// Whether what `rank_dropout` leaves is scaled up.
+    /// Whether the changes that `rank_dropout` keeps are scaled up.
     pub rank_dropout_scale: bool,
-    /// `true`: `w1` starts at zero; `"lycoris"`: `w2` does; `false`: none does.
+    /// `true`: `w1` starts at zero; `"lycoris"`: `w2` does; `false`: neither does.
     pub init_weights: InitWeights,
     /// Ranks of single layers, by pattern.
     pub rank_pattern: IndexMap<String, usize>,
@@ -76,7 +77,7 @@ impl Method for LoKrConfig {
 
     fn validate(&self) -> Result<()> {
         ranks!(self).validate()?;
-        // -1 is for near the square root.
+        // -1 stands for a size near the square root.
         if self.decompose_factor != -1 {
             within("decompose_factor", self.decompose_factor, 1..=65_536)?;
         }
@@ -144,16 +145,16 @@ fn factorization(size: usize, factor: i64) -> (usize, usize) {
 #[derive(Debug)]
 struct Factor {
     shape: [usize; 2],
-    /// What it is called whole, and in two parts.
+    /// Its name as one tensor, and the names of its two parts.
     names: [&'static str; 3],
     is_product: bool,
-    /// The kernel that it has beside its shape; none at a linear layer.
+    /// The kernel that it has in addition to its shape; empty for a linear layer.
     kernel: Vec<usize>,
-    /// The kernel that is a factor of its own where this one is a product.
+    /// The kernel that gets a factor of its own if this factor is a product.
     core: Option<[usize; 2]>,
 }
 
-/// The core of a product whose kernel is a factor of its own.
+/// The name of the core, which holds the kernel of a product.
 const CORE: &str = "lokr_t2";
 
 impl Factor {
@@ -178,8 +179,7 @@ impl Factor {
         }
     }
 
-    /// Its tensors with their first values: zero, in the part that `zeros` names (0 or 1), or
-    /// random.
+    /// Its tensors with their initial values: zero in the part `zeros` (0 or 1), otherwise random.
     fn tensors(&self, r: usize, zeros: Option<usize>) -> Vec<(&'static str, Vec<usize>, Init)> {
         let ([whole, a, b], [rows, columns]) = (self.names, self.shape);
         let init = |part, fan_in| match zeros {
@@ -211,7 +211,7 @@ impl Factor {
         }
     }
 
-    /// The tensor that is zero at first, where one is.
+    /// The tensor that starts at zero, if there is one.
     fn zero(&self, part: usize) -> &'static str {
         if self.is_product {
             self.names[1 + part]
@@ -239,8 +239,9 @@ impl LoKrLayer {
         let elements = self.w2.elements();
         let (w1, w2) = (self.w1.value(tensors), self.w2.value(tensors));
         let kron = if self.w2.kernel.len() == 1 && !self.w2.is_product {
-            // PEFT multiplies a matrix with what has three axes, and so takes the last two of those for
-            // the rows and columns (`make_kron`): w1 meets the channels in and the kernel.
+            // PEFT multiplies a matrix by a tensor with more axes and so takes that tensor's last
+            // two axes as rows and columns (`make_kron`): `w1` acts on the input channels and the
+            // kernel.
             let w1 = w1.reshape([1, l, 1, m, 1]);
             let w2 = w2.reshape([k, 1, n, 1, elements]);
             (w1 * w2).reshape([l * k, m * n * elements])
@@ -270,7 +271,8 @@ impl LayerMethod for LoKrLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        // Only the tensor that is zero has a gradient at first; the others wait for it.
+        // At first only the tensor that is zero has a gradient; the others get one after it
+        // changes.
         let zero = match &self.init {
             InitWeights::Named(_) => self.w2.zero(1),
             InitWeights::Flag(_) => self.w1.zero(0),
@@ -306,7 +308,7 @@ impl LayerMethod for LoKrLayer {
 mod tests {
     use super::factorization;
 
-    /// What `factorization` of peft/tuners/lokr/layer.py gives.
+    /// The results of `factorization` in peft/tuners/lokr/layer.py.
     #[test]
     fn factors_are_those_of_peft() {
         for (size, factor, expected) in [

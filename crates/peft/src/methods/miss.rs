@@ -96,7 +96,7 @@ impl Method for MissConfig {
         let problem = match form {
             _ if r > d_in => format!("r = {r} is more than the {d_in} inputs of {path}"),
             Form::Bat if !d_in.is_multiple_of(r) || !d_out.is_multiple_of(r) => format!(
-                "r = {r} divides not both sides of {path}, which has {d_in} inputs and {d_out} \
+                "r = {r} does not divide both sides of {path}, which has {d_in} inputs and {d_out} \
                  outputs, as init_weights = \"bat\" needs it"
             ),
             Form::Mini(_) if !d_out.is_multiple_of(mini_r) => {

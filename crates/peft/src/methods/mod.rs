@@ -111,13 +111,13 @@ static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(
     )
 });
 
-/// Makes a method of your own known, so that its files can be loaded and training files name it
-/// (PEFT's `register_peft_method`). An earlier method of that name is replaced.
+/// Registers a method of your own, so that its files can be loaded and training files can name it
+/// (PEFT's `register_peft_method`). An earlier method of the same name is replaced.
 pub fn register<C: Keys + Method + 'static>() {
     register_method(C::PEFT_TYPE, read::<C>);
 }
 
-/// As [`register`], for a method that reads its keys itself.
+/// Like [`register`], for a method that reads its keys itself.
 pub fn register_method(peft_type: &str, read: ReadConfig) {
     let mut registry = REGISTRY
         .write()
@@ -133,13 +133,13 @@ pub fn peft_types() -> Vec<String> {
     registry.keys().cloned().collect()
 }
 
-/// The least that a file of a method says.
+/// The smallest file of a method.
 fn smallest(peft_type: &str) -> Fields {
     let keys = [("peft_type".to_string(), peft_type.into())];
     Fields::new(keys.into_iter().collect(), peft_type)
 }
 
-/// The configuration of a method where a file says nothing more; nothing where no such method is
+/// The configuration of a method with every other key at its default; `None` if the method is not
 /// known.
 pub fn default_config(peft_type: &str) -> Option<Arc<dyn Method>> {
     let registry = REGISTRY
@@ -149,17 +149,17 @@ pub fn default_config(peft_type: &str) -> Option<Arc<dyn Method>> {
     read(smallest(peft_type)).ok()
 }
 
-/// Every key that the configuration of a method has; nothing where no such method is known.
+/// Every key in the configuration of a method; `None` if the method is not known.
 pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
     let config = default_config(peft_type)?;
     let optional = config.optional_keys().into_iter().map(str::to_string);
     Some(config.to_json().keys().cloned().chain(optional).collect())
 }
 
-/// The configuration of a method with one key, before its values are checked against each other;
-/// nothing where no such method is known.
+/// The configuration of a method with one key set, before its values are checked against each
+/// other; `None` if the method is not known.
 ///
-/// # Errors
+/// If the key does not accept the value.
 /// If the key does not take the value.
 pub fn config_with_key(
     peft_type: &str,
@@ -177,7 +177,7 @@ pub fn config_with_key(
     Some(read(Fields::new(keys.into_iter().collect(), "[peft]")))
 }
 
-/// Whether a method adapts linear layers, as most do; not if none of that name is known.
+/// Whether a method adapts linear layers, as most do; false if the method is not known.
 pub fn adapts_linear_layers(peft_type: &str) -> bool {
     supporting(&LayerInfo {
         path: String::new(),
@@ -193,7 +193,7 @@ pub fn adapts_linear_layers(peft_type: &str) -> bool {
     .any(|name| name == peft_type)
 }
 
-/// The `peft_type`s of the known methods that can adapt such a layer.
+/// The `peft_type`s of the known methods that can adapt this layer.
 pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
     let registry = REGISTRY
         .read()
@@ -207,7 +207,7 @@ pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
 
 /// The configuration that the keys of an `adapter_config.json` describe.
 ///
-/// Keys that nothing knows are kept, and reported through `tracing`.
+/// Unknown keys are kept, and reported through `tracing`.
 ///
 /// # Errors
 /// If `peft_type` is missing or not known, or if a value cannot be used.
@@ -225,11 +225,11 @@ pub fn config_from_fields(fields: Fields) -> Result<Arc<dyn Method>> {
     Ok(config)
 }
 
-/// As [`config_from_fields`], for a file of one's own: a key that nothing knows is an error, of
-/// which `problem` says more.
+/// Like [`config_from_fields`], for a file that a user writes for this crate: an unknown key is an
+/// error, with the message that `problem` gives for it.
 ///
 /// # Errors
-/// As [`config_from_fields`], and a key that nothing knows.
+/// As for [`config_from_fields`], and if a key is unknown.
 pub fn config_of_known_keys(
     fields: Fields,
     problem: &dyn Fn(&str) -> String,
@@ -269,7 +269,7 @@ fn read_fields(fields: Fields) -> Result<Arc<dyn Method>> {
     read(fields)
 }
 
-/// A configuration whose keys go together.
+/// The configuration, after its keys are checked against each other.
 fn checked(config: Arc<dyn Method>, source: &str) -> Result<Arc<dyn Method>> {
     let placed = |error: PeftError| error.within(source);
     config.common().validate().map_err(placed)?;

@@ -113,7 +113,7 @@ impl Method for OFTConfig {
         if fitting != given {
             let key = if self.r > 0 { "r" } else { "oft_block_size" };
             tracing::warn!(
-                "{key} = {given} does not divide the {} inputs of {}: {fitting} is taken",
+                "{key} = {given} does not divide the {} inputs of {}: {fitting} is used",
                 layer.d_in,
                 layer.path
             );

@@ -118,7 +118,7 @@ impl Method for RandLoraConfig {
             return Err(PeftError::value(
                 "save_projection",
                 false,
-                "dense bases have to stand in the file, set it to true, or sparse or very_sparse",
+                "dense bases have to be in the file: set it to true, or set sparse or very_sparse",
             ));
         }
         bias(&self.bias, "randlora_only").map(drop)

@@ -33,13 +33,13 @@ pub struct WaveFTConfig {
     pub common: CommonConfig,
     /// The number of trained coefficients.
     pub n_frequency: usize,
-    /// The factor of the change.
+    /// The factor that multiplies the change.
     pub scaling: f64,
     /// The wavelet: `db1`, also called `haar`.
     pub wavelet_family: String,
     /// Whether the values are wavelet coefficients or weights.
     pub use_idwt: bool,
-    /// The seed for their places.
+    /// The seed for the places of the values.
     pub random_loc_seed: u64,
     /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
@@ -152,8 +152,8 @@ struct Entry {
     factor: f32,
 }
 
-/// The pattern of a coefficient of Haar's wavelet. Odd dimensions are one longer in the transform,
-/// and what lies beyond the weight is cut off.
+/// The pattern of a coefficient of Haar's wavelet. In the transform an odd dimension is longer by
+/// one; what lies beyond the weight is cut off.
 fn haar(
     value: usize,
     row: usize,

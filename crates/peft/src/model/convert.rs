@@ -1,4 +1,4 @@
-//! An adapter of another method as a LoRA adapter (PEFT's `convert_to_lora`).
+//! Converting an adapter of another method into a LoRA adapter (PEFT's `convert_to_lora`).
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -9,31 +9,30 @@ use crate::files::tensor_file::oriented;
 use crate::target::target_layers;
 use crate::{BaseModel, LayerKind, LoraConfig, Method, PeftError, PeftModel, Result};
 
-/// A LoRA adapter that comes near another one.
+/// A LoRA adapter that approximates another adapter.
 #[derive(Clone, Debug)]
 pub struct Conversion {
     /// Its configuration; α = r.
     pub config: LoraConfig,
     /// Its tensors, by their keys in the file.
     pub tensors: Vec<(String, TensorData)>,
-    /// What is lost: the Frobenius norm of the difference of all changes of weights, as a share
-    /// of that of the changes.
+    /// The relative error: the Frobenius norm of the difference between all changes of weights,
+    /// divided by that of the changes.
     pub error: f64,
-    /// The same of each layer, in the order of the model.
+    /// The same for each layer, in the order of the model.
     pub layers: Vec<(String, f64)>,
 }
 
 impl<M: BaseModel> PeftModel<M> {
-    /// The LoRA adapter of rank `r` that is nearest to what an adapter changes of the weights:
-    /// `B A` is the beginning of the singular value decomposition of the change.
+    /// The LoRA adapter of rank `r` that is nearest to an adapter's change of the weights: `B A` is
+    /// the truncated singular value decomposition of the change.
     ///
-    /// Works for every method that can be merged, with copies of layers (`modules_to_save`) taken
-    /// over, and the base's embeddings that the adapter's file has. Costs a decomposition for each
-    /// layer.
+    /// Works for every method that can be merged. Copies of layers (`modules_to_save`) and the
+    /// base's embeddings in the adapter's file are kept. Costs a decomposition for each layer.
     ///
     /// # Errors
-    /// If there is no adapter of this name, it cannot be merged or changes biases or other
-    /// layers than LoRA can, is merged now, or if `r` is 0 or more than a layer has.
+    /// If there is no adapter of this name; if it cannot be merged, changes biases or layers that
+    /// LoRA cannot change, or is merged now; or if `r` is 0 or too large for a layer.
     pub fn convert_to_lora(&self, adapter_name: &str, r: usize) -> Result<Conversion> {
         let old = self.config(adapter_name)?;
         let refuse = |reason: String| {
@@ -52,7 +51,7 @@ impl<M: BaseModel> PeftModel<M> {
         }
         let mut config = LoraConfig::new().with_r(r).with_lora_alpha(r as f64);
         config.common = old.common().clone();
-        // What a classifier scores is the same, whatever its method.
+        // What a classifier scores does not depend on the method.
         let unknown = &mut config.common.unknown;
         unknown.retain(|key, _| HEAD_KEYS.contains(&key.as_str()));
         config.common.turned_off.clear();
@@ -70,7 +69,7 @@ impl<M: BaseModel> PeftModel<M> {
             } else if in_groups {
                 Err("LoRA of a convolution in groups is not a change of its weight".into())
             } else {
-                // A rank or a layer that LoRA refuses: the dilation of a convolution.
+                // LoRA may refuse the rank or the layer, such as a dilated convolution.
                 let fits = config.layer(&info).map(drop).map_err(|error| match error {
                     PeftError::Unfit { problem, .. } => problem,
                     error => error.to_string(),
@@ -114,7 +113,7 @@ impl<M: BaseModel> PeftModel<M> {
                 tensors.push((format!("{PREFIX}{path}.{name}"), data));
             });
         });
-        // The changes above are of the base that the adapter's file gave these embeddings.
+        // The changes above are relative to the embeddings from the adapter's file.
         tensors.extend(self.stored_weights(adapter_name));
         let share = |lost: f64, all: f64| if all > 0.0 { (lost / all).sqrt() } else { 0.0 };
         let sums = layers.iter();
@@ -185,7 +184,7 @@ fn layer(
     {
         return Err("it changes the layer's bias, which LoRA cannot".into());
     }
-    // Counted from the untouched base, which still has the part that the adapter took.
+    // Relative to the untouched base, which still has the part that the adapter took.
     let delta = match taken(slot, adapter.name()) {
         Some(taken) => merged.without_autodiff() - weight - taken.without_autodiff(),
         None => merged.without_autodiff() - weight,

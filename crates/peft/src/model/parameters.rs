@@ -149,7 +149,7 @@ impl<M: BaseModel> PeftModel<M> {
         count(&self.named_parameters())
     }
 
-    /// PEFT's line:
+    /// PEFT's summary:
     /// `trainable params: 294,912 || all params: 124,734,720 || trainable%: 0.2364`.
     pub fn trainable_parameters(&self) -> String {
         let (trainable, all) = self.get_nb_trainable_parameters();
@@ -173,7 +173,7 @@ pub fn count(parameters: &[NamedParameter]) -> (usize, usize) {
     )
 }
 
-/// PEFT's line about these counts (`print_trainable_parameters` of peft/peft_model.py).
+/// PEFT's summary of these counts (`print_trainable_parameters` of peft/peft_model.py).
 pub fn trainable_parameters_line(trainable: usize, all: usize) -> String {
     let percent = 100.0 * trainable as f64 / all.max(1) as f64;
     format!(

@@ -6,12 +6,12 @@ use burn_peft_kernels::Quantization;
 use crate::target::{SkippedModules, short_names};
 use crate::{Adaptable, Path, Result, Slot};
 
-/// Keeps the frozen weights of linear layers and embeddings in `dtype`: their products and
-/// look-ups give 32-bit values as before. Norms, convolutions, biases, adapters and whatever is trained stay
-/// as they are.
+/// Keeps the frozen weights of linear layers and embeddings in `dtype`; their products and look-ups
+/// still return 32-bit values. Norms, convolutions, biases, adapters and everything that is trained
+/// stay as they are.
 ///
-/// Call it when adapters are attached, so that trained copies of layers
-/// (`modules_to_save`) are copies of the 32-bit weights.
+/// Call it after attaching adapters, so that trained copies of layers (`modules_to_save`) are
+/// copies of the 32-bit weights.
 pub fn cast_frozen<M: Adaptable>(model: &mut M, dtype: FloatDType) {
     model.visit_slots_mut(&mut Path::default(), &mut |_, slot| cast_slot(slot, dtype));
 }
@@ -27,15 +27,15 @@ pub(crate) fn cast_slot(slot: &mut dyn Slot, dtype: FloatDType) {
     });
 }
 
-/// What the frozen weights of linear layers are kept as.
+/// The form in which the frozen weights of linear layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FrozenForm {
     /// Codes of 4 or 8 bits, from which a dense weight is made for each product.
     Codes(Quantization),
-    /// Eight bits that the products are made in ([`Int8Weight`](crate::Int8Weight)), on the CPU; other
-    /// devices make the weight dense for each product.
+    /// Eight bits, in which the products are computed ([`Int8Weight`](crate::Int8Weight)), on the
+    /// CPU; other devices compute a dense weight for each product.
     Int8 {
-        /// Whether the output embedding is kept so too, and with it the input embedding that it is
+        /// Whether this includes the output embedding, and with it the input embedding that it is
         /// tied to.
         head: bool,
     },
@@ -47,16 +47,17 @@ impl From<Quantization> for FrozenForm {
     }
 }
 
-/// Keeps the frozen weights of linear layers quantised, but the output embedding's unless
-/// [`FrozenForm::Int8`] says so; products give 32-bit values as before. Everything else stays as it
-/// is: [`cast_frozen`] takes embeddings.
+/// Keeps the frozen weights of linear layers quantised, except for the output embedding's unless
+/// [`FrozenForm::Int8`] includes it; products still return 32-bit values. Everything else stays as
+/// it is; [`cast_frozen`] casts embeddings.
 ///
-/// Call it once adapters are attached: those that start from the weight (PiSSA, OLoRA, LoftQ) see
-/// it in full precision, and what they leave of it is quantised. Trained copies of layers are not
+/// Call it after attaching adapters: those that start from the weight (PiSSA, OLoRA, LoftQ) then
+/// see it in full precision, and what remains of it is quantised. Trained copies of layers are not
 /// quantised.
 ///
 /// # Errors
-/// If a weight has NaN or infinite values, which rounding would hide; those before it are quantised.
+/// If a weight has NaN or infinite values, which rounding would hide; weights before it are already
+/// quantised then.
 pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>) -> Result<()> {
     quantize_frozen_except(model, form, &[])
 }

@@ -12,31 +12,31 @@ use crate::{Adaptable, LoraAdapter};
 /// Burn's `MultiHeadAttention` with slots for `query`, `key`, `value` and `output`.
 #[derive(Module, Adaptable, Debug)]
 pub struct MultiHeadAttention {
-    /// Makes the queries.
+    /// Computes the queries.
     pub query: LoraAdapter<Linear>,
-    /// Makes the keys.
+    /// Computes the keys.
     pub key: LoraAdapter<Linear>,
-    /// Makes the values.
+    /// Computes the values.
     pub value: LoraAdapter<Linear>,
-    /// Projects the heads' results, side by side, to the output.
+    /// Projects the concatenated results of the heads to the output.
     pub output: LoraAdapter<Linear>,
     /// Acts on the attention weights.
     pub dropout: Dropout,
-    /// Burn has it, and does not use it.
+    /// Burn's struct has it too, and does not use it.
     pub activation: Gelu,
     /// The width of inputs and output.
     pub d_model: usize,
-    /// The heads.
+    /// The number of heads.
     pub n_heads: usize,
     /// The width of a head.
     pub d_k: usize,
-    /// The score of what is masked.
+    /// The score of masked positions.
     pub min_float: f64,
     /// Whether a head may attend to nothing.
     pub quiet_softmax: bool,
 }
 
-/// What [`MultiHeadAttention`] takes, made as Burn's `MhaInput` is.
+/// The input of [`MultiHeadAttention`], with the same constructors as Burn's `MhaInput`.
 #[derive(Clone, Debug)]
 pub struct MhaInput {
     pub(super) query: Tensor<3>,
@@ -95,10 +95,11 @@ impl From<attention::MultiHeadAttention> for MultiHeadAttention {
 }
 
 impl MultiHeadAttention {
-    /// The context `[batch, seq_1, d_model]`, and the weights `[batch, n_heads, seq_1, seq_2]`.
+    /// Returns the context `[batch, seq_1, d_model]` and the weights
+    /// `[batch, n_heads, seq_1, seq_2]`.
     ///
     /// # Panics
-    /// If an input is not `d_model` wide, or the inputs are not of one batch.
+    /// If an input is not `d_model` wide, or the inputs differ in batch size.
     pub fn forward(&self, input: MhaInput) -> MhaOutput {
         let [batch, seq, _] = input.query.dims();
         let query = self.heads(&self.query, input.query);

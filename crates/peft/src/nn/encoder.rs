@@ -16,7 +16,7 @@ pub struct PositionWiseFeedForward {
     pub linear_inner: LoraAdapter<Linear>,
     /// From `d_ff` to `d_model`.
     pub linear_outer: LoraAdapter<Linear>,
-    /// Acts on what the activation gives.
+    /// Acts on the output of the activation.
     pub dropout: Dropout,
     /// Acts between the two layers.
     #[module(skip)]
@@ -35,7 +35,7 @@ impl From<transformer::PositionWiseFeedForward> for PositionWiseFeedForward {
 }
 
 impl PositionWiseFeedForward {
-    /// From `[…, d_model]` to the same shape.
+    /// Maps `[…, d_model]` to the same shape.
     ///
     /// # Panics
     /// If the input is not `d_model` wide.
@@ -53,11 +53,11 @@ pub struct TransformerEncoderLayer {
     pub mha: MultiHeadAttention,
     /// The feed-forward network.
     pub pwff: PositionWiseFeedForward,
-    /// The norm at the feed-forward network.
+    /// The norm of the feed-forward network.
     pub norm_1: LoraAdapter<LayerNorm>,
-    /// The norm at the attention if it comes first, and else at the end.
+    /// The norm of the attention if norms come first, otherwise the one at the end.
     pub norm_2: LoraAdapter<LayerNorm>,
-    /// Acts on what both parts add.
+    /// Acts on the output of both parts before it is added.
     pub dropout: Dropout,
     /// Whether norms come before the parts.
     pub norm_first: bool,
@@ -77,7 +77,7 @@ impl From<transformer::TransformerEncoderLayer> for TransformerEncoderLayer {
 }
 
 impl TransformerEncoderLayer {
-    /// From `[batch, seq, d_model]` to the same shape; masks as [`MhaInput`] has them.
+    /// Maps `[batch, seq, d_model]` to the same shape; the masks are those of [`MhaInput`].
     ///
     /// # Panics
     /// If the input is not `d_model` wide.
@@ -120,7 +120,7 @@ pub struct TransformerEncoder {
     pub d_model: usize,
     /// The width of the feed-forward networks.
     pub d_ff: usize,
-    /// The heads.
+    /// The number of heads.
     pub n_heads: usize,
     /// The number of layers.
     pub n_layers: usize,
@@ -132,7 +132,8 @@ pub struct TransformerEncoder {
     pub quiet_softmax: bool,
 }
 
-/// What [`TransformerEncoder`] takes, made as Burn's `TransformerEncoderInput` is.
+/// The input of [`TransformerEncoder`], with the same constructors as Burn's
+/// `TransformerEncoderInput`.
 #[derive(Clone, Debug)]
 pub struct TransformerEncoderInput {
     tensor: Tensor<3>,
@@ -150,13 +151,13 @@ impl TransformerEncoderInput {
         }
     }
 
-    /// Hides the places where the mask `[batch, seq]` is true.
+    /// Hides the positions where the mask `[batch, seq]` is true.
     pub fn mask_pad(mut self, mask_pad: Tensor<2, Bool>) -> Self {
         self.mask_pad = Some(mask_pad);
         self
     }
 
-    /// Hides places from places where the mask `[batch, seq, seq]` is true.
+    /// Hides positions from other positions where the mask `[batch, seq, seq]` is true.
     pub fn mask_attn(mut self, mask_attn: Tensor<3, Bool>) -> Self {
         self.mask_attn = Some(mask_attn);
         self
@@ -179,7 +180,7 @@ impl From<transformer::TransformerEncoder> for TransformerEncoder {
 }
 
 impl TransformerEncoder {
-    /// From `[batch, seq, d_model]` to the same shape.
+    /// Maps `[batch, seq, d_model]` to the same shape.
     ///
     /// # Panics
     /// If the input is not `d_model` wide.

@@ -1,8 +1,9 @@
-//! Burn's layers that are made of layers, with slots in them.
+//! Burn's layers that consist of other layers, with slots in them.
 //!
-//! The fields of Burn's own `MultiHeadAttention` and `TransformerEncoder` are plain layers. The structs
-//! here have the same names and fields, with slots, and compute the same, so a model takes them by
-//! another `use`: a record of Burn's layer loads into them, and `From` takes Burn's layer itself.
+//! The fields of Burn's own `MultiHeadAttention` and `TransformerEncoder` are plain layers. The
+//! structs here have the same names and the same fields, but with slots, and compute the same, so a
+//! model only needs another `use`. A record of Burn's layer loads into them, and `From` converts
+//! Burn's layer itself.
 //!
 //! ```
 //! use burn::nn::transformer::TransformerEncoderConfig;

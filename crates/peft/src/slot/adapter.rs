@@ -46,12 +46,12 @@ pub enum AdapterParam {
 }
 
 impl Adapter {
-    /// A new adapter with its first values, and what is left of the layer's weight if the adapter
+    /// A new adapter with its initial values, and the remaining weight of the layer if the adapter
     /// takes a part of it.
     ///
     /// # Errors
-    /// If the method asks for a tensor without axes or with more than four, or cannot make its
-    /// first values of this weight.
+    /// If the method asks for a tensor without axes or with more than four, or cannot compute its
+    /// initial values from this weight.
     pub fn new(
         name: &str,
         method: Arc<dyn LayerMethod>,
@@ -62,12 +62,12 @@ impl Adapter {
         Self::with_tensors(name, method, specs, layer, device)
     }
 
-    /// The adapter as a product of two matrices beside a linear layer, where that is all it does.
+    /// The adapter as a product of two matrices added to a linear layer, if that is all it does.
     pub fn low_rank(&self) -> Option<Lora> {
         self.method.low_rank(&self.tensors())
     }
 
-    /// As [`new`](Self::new) once it is known which tensors there are.
+    /// Like [`new`](Self::new), for tensors that are known already.
     pub(crate) fn with_tensors(
         name: &str,
         method: Arc<dyn LayerMethod>,
@@ -94,7 +94,7 @@ impl Adapter {
         Ok((adapter, weight))
     }
 
-    /// The adapter's name, `default` unless told otherwise.
+    /// The adapter's name, `default` unless another was given.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -142,7 +142,7 @@ impl Init {
             Init::Zeros => Tensor::zeros(shape, device),
             Init::Ones => Tensor::ones(shape, device),
             Init::Constant(value) => Tensor::full(shape, *value, device),
-            // The generator has no empty range.
+            // The generator does not accept an empty range.
             Init::Uniform(bound) if *bound as f32 == 0.0 => Tensor::zeros(shape, device),
             Init::Uniform(bound) => random(shape, Distribution::Uniform(-bound, *bound), device),
             Init::Normal(std) => random(shape, Distribution::Normal(0.0, *std), device),
@@ -187,14 +187,14 @@ impl AdapterTensor {
             }
         };
         if let Init::Data(_) = spec.init {
-            // The tensor has the values now. Every clone of the model, as in every optimizer step,
-            // would copy them on the host.
+            // The parameter has the values now. Without this, every clone of the model, such as in
+            // every optimizer step, would copy them on the host.
             spec.init = Init::Zeros;
         }
         Ok(Self { spec, value })
     }
 
-    /// What the method said of the tensor, without first values that are data.
+    /// The method's description of the tensor, without initial values that are data.
     pub fn spec(&self) -> &TensorSpec {
         &self.spec
     }
@@ -210,7 +210,7 @@ impl AdapterTensor {
         }
     }
 
-    /// The tensor for a further layer, where all layers share it.
+    /// The tensor for another layer, if all layers share it.
     pub(crate) fn follower(&self) -> Self {
         let mut follower = self.clone();
         if let AdapterParam::Shared(shared) = &self.value {
@@ -219,7 +219,7 @@ impl AdapterTensor {
         follower
     }
 
-    /// The parameter, to change it.
+    /// The parameter, mutable.
     pub fn param_mut(&mut self) -> &mut dyn AnyParam {
         match &mut self.value {
             AdapterParam::D1(param) => param,

@@ -43,8 +43,9 @@ pub trait AnyParam {
     /// # Panics
     /// If the shape differs; callers check it first, to name the tensor and the file.
     fn set_data(&mut self, data: TensorData, transposed: bool);
-    /// As [`set_data`](Self::set_data), but only when the values are first needed, which may be
-    /// never; until then none are stored. Values that `data` makes in 16 bits stay so.
+    /// Like [`set_data`](Self::set_data), but `data` runs only when the values are first needed,
+    /// which may be never; until then none are stored. Values that `data` returns in 16 bits stay
+    /// in 16 bits.
     ///
     /// # Panics
     /// When the values are first needed, if `data` returns another shape.
@@ -188,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    /// Only values that are read in order to be cast are read in the other type.
+    /// Only values that are read in order to be cast are read in the target type.
     #[test]
     fn what_is_read_is_told_the_type_it_is_cast_to() {
         let told = Arc::new(Mutex::new(Vec::new()));

@@ -1,4 +1,4 @@
-//! Other forms of storing a frozen weight than as a parameter.
+//! Forms in which a frozen weight is stored other than as a parameter.
 
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft_kernels::{
@@ -6,8 +6,8 @@ use burn_peft_kernels::{
     int8_linear, quantized_linear,
 };
 
-/// A frozen weight that is stored beside a layer, whose own parameter was released: `[d_in, d_out]`
-/// of a linear layer, `[vocab, d]` of an embedding.
+/// A frozen weight that is stored outside the layer, whose own parameter was released:
+/// `[d_in, d_out]` for a linear layer, `[vocab, d]` for an embedding.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     /// Codes, from which a dense weight is computed.
@@ -57,7 +57,7 @@ impl Kept {
         }
     }
 
-    /// The same, with its codes mapped by one of Burn's module functions.
+    /// The same weight, with its codes mapped by one of Burn's module functions.
     pub(crate) fn map_codes(self, map: impl FnOnce(QuantizedWeight) -> QuantizedWeight) -> Self {
         match self {
             Self::Quantized(weight) => Self::Quantized(Box::new(map(*weight))),

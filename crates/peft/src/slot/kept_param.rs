@@ -13,7 +13,7 @@ use crate::AnyParam;
 pub(crate) struct KeptParam {
     pub(crate) id: ParamId,
     pub(crate) weight: Kept,
-    /// What the layer's own parameter is to hold instead.
+    /// The values that the layer's own parameter is to hold instead.
     pub(crate) dense: Option<Dense>,
 }
 
@@ -52,7 +52,7 @@ impl AnyParam for KeptParam {
         self.weight.dequantize(&cpu_device()).into_data()
     }
 
-    /// Rounded weights are rounded again; for blocks, the layer gets the values as a parameter from
+    /// A rounded weight is rounded again; for blocks, the layer gets the values as a parameter from
     /// now on.
     fn set_data(&mut self, data: TensorData, transposed: bool) {
         if let Kept::Blocks(_) = self.weight {
@@ -95,8 +95,8 @@ impl AnyParam for KeptParam {
         None
     }
 
-    /// Nothing is stored differently; with `BF16`, products with blocks may round as those with
-    /// such a weight do.
+    /// Changes nothing that is stored; with `BF16`, products with blocks may round as products with
+    /// a bf16 weight do.
     fn cast(&mut self, dtype: FloatDType) {
         if let Kept::Blocks(weight) = &mut self.weight
             && dtype == FloatDType::BF16

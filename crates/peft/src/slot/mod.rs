@@ -1,4 +1,4 @@
-//! A slot seen from outside, whatever layer it holds.
+//! The interface of a slot, whatever layer it holds.
 
 mod adapter;
 mod any_param;
@@ -27,7 +27,7 @@ use self::kept::Kept;
 
 use crate::{Adaptable, ConvInfo, LayerInfo, LayerKind, Result, Tree};
 
-/// A place of the model where a layer can be adapted, with its kind of layer erased.
+/// A place in the model where a layer can be adapted, whatever its type.
 pub trait Slot {
     /// The kind of the layer.
     fn kind(&self) -> LayerKind;
@@ -35,7 +35,7 @@ pub trait Slot {
     /// `[d_in, d_out]` of the layer.
     fn dims(&self) -> [usize; 2];
 
-    /// What a convolution is made of; nothing for other layers.
+    /// The parameters of a convolution; `None` for other layers.
     fn convolution(&self) -> Option<ConvInfo>;
 
     /// Whether the layer has a bias.
@@ -54,71 +54,73 @@ pub trait Slot {
     /// are merged or not. Some adapters act on the embedding alone.
     fn tied_weight(&self) -> Tensor<2>;
 
-    /// The weight as [`weight`](Self::weight), without what is merged into it.
+    /// Like [`weight`](Self::weight), without merged adapters.
     fn unmerged_weight(&self) -> Tensor<2>;
 
-    /// Replaces the weight `[d_in, d_out]` by one of the same shape, frozen as it was.
+    /// Replaces the weight `[d_in, d_out]` by another of the same shape; it stays frozen or
+    /// trainable.
     fn set_weight(&mut self, weight: Tensor<2>);
 
     /// Quantises the frozen weight of a linear layer. A weight that is set later is quantised the
-    /// same way. Nothing happens to layers of other kinds, or if the weight is quantised already.
+    /// same way. Does nothing to other kinds of layers, or if the weight is already quantised.
     ///
     /// # Errors
-    /// If a value is NaN or infinite, which rounding would hide; `path` is how the error calls the layer.
+    /// If a value is NaN or infinite, which rounding would hide; the error names the layer by
+    /// `path`.
     fn quantize(&mut self, path: &str, quantization: Quantization) -> Result<()>;
 
     /// The weight, if it is kept quantised.
     fn quantized(&self) -> Option<&QuantizedWeight>;
 
-    /// Rounds the frozen weight of a linear layer or an embedding to the eight bits that its products
-    /// are made in; one in the blocks of a file is unpacked and rounded again. A weight that is set
-    /// later is rounded the same way. Nothing happens to layers of other kinds, or if the weight is
-    /// quantised already.
+    /// Rounds the frozen weight of a linear layer or an embedding to the eight bits in which its
+    /// products are computed; a weight in the blocks of a file is unpacked and rounded again. A
+    /// weight that is set later is rounded the same way. Does nothing to other kinds of layers, or
+    /// if the weight is already quantised.
     ///
     /// # Errors
-    /// As [`quantize`](Self::quantize).
+    /// As for [`quantize`](Self::quantize).
     fn quantize_int8(&mut self, path: &str) -> Result<()>;
 
-    /// The weight, if its products are made in eight bits.
+    /// The weight, if its products are computed in eight bits.
     fn int8(&self) -> Option<&Int8Weight>;
 
     /// Keeps the frozen weight `[d_in, d_out]` of a linear layer, or `[vocab, d]` of an embedding,
-    /// in the blocks of a file; what the layer's own parameter holds is released. A weight that is
-    /// set later is a parameter again.
+    /// in the blocks of a file; the values of the layer's own parameter are released. A weight that
+    /// is set later is a parameter again.
     ///
     /// # Panics
-    /// If the layer is of another kind, or the weight of another shape.
+    /// If the layer is of another kind, or the shape differs.
     fn set_blocks(&mut self, weight: BlockWeight);
 
     /// The weight, if it is kept in blocks.
     fn blocks(&self) -> Option<&BlockWeight>;
 
-    /// Makes a parameter again of a weight that is kept otherwise.
+    /// Turns a weight that is stored in another form back into a parameter.
     fn make_dense(&mut self);
 
     /// The adapters in the slot, active or not.
     fn adapters(&self) -> &[Adapter];
 
-    /// The adapters in the slot, to change them.
+    /// The adapters in the slot, mutable.
     fn adapters_mut(&mut self) -> &mut Vec<Adapter>;
 
-    /// Which adapters act.
+    /// Which adapters are active, merged and so on.
     fn state(&self) -> &SlotState;
 
-    /// Which adapters act, to change it.
+    /// [`state`](Self::state), mutable.
     fn state_mut(&mut self) -> &mut SlotState;
 
     /// Calls `visit` with the layer's own parameters, by their names in the checkpoint.
     fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam));
 
-    /// As [`visit_base`](Self::visit_base), to change the parameters.
+    /// Like [`visit_base`](Self::visit_base), but the parameters can be changed.
     fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
 
     /// Calls `visit` with the parameters of the layer's copy that belongs to an adapter
     /// (`modules_to_save`), if there is one.
     fn visit_saved(&self, adapter: &str, visit: &mut dyn FnMut(&str, &dyn AnyParam));
 
-    /// As [`visit_saved`](Self::visit_saved), to change the parameters.
+    /// Like [`visit_saved`](Self::visit_saved), but the parameters can be changed.
     fn visit_saved_mut(&mut self, adapter: &str, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
 
     /// Gives an adapter a copy of the layer that is trained in the layer's place.
@@ -127,25 +129,26 @@ pub trait Slot {
     /// Removes an adapter and its copy of the layer.
     fn remove(&mut self, adapter: &str);
 
-    /// Puts the active adapters into the weight; with `safe_merge`, only if the result is finite.
+    /// Merges the active adapters into the weight; with `safe_merge`, only if the result is finite.
     ///
     /// # Errors
-    /// If a method cannot be merged, or if the merged weight is not finite. The slot is as before.
+    /// If a method cannot be merged, or if the merged weight is not finite. The slot is then
+    /// unchanged.
     fn merge(&mut self, path: &str, safe_merge: bool) -> Result<()>;
 
-    /// The layer's own parameters, by their names in the checkpoint, as they are with the active
-    /// adapters merged into them, or with the active adapter's copy of the layer in their place. The
-    /// slot stays as it is, and what it keeps quantised is not rounded again.
+    /// The layer's own parameters, by their names in the checkpoint, with the active adapters
+    /// merged into them, or the active adapter's copy of the layer instead. The slot is unchanged,
+    /// and a quantised weight is not rounded again.
     ///
     /// # Errors
-    /// As [`merge`](Self::merge) with `safe_merge`.
+    /// As for [`merge`](Self::merge) with `safe_merge`.
     fn merged(&self, path: &str) -> Result<Vec<(String, TensorData)>>;
 
-    /// Takes merged adapters out of the weight again, exactly.
+    /// Removes merged adapters from the weight again, exactly.
     fn unmerge(&mut self);
 
-    /// Removes every adapter; what is merged stays in the weight, and the active adapter's copy
-    /// of the layer takes its place if `keep_saved`.
+    /// Removes every adapter. What is merged stays in the weight; with `keep_saved`, the active
+    /// adapter's copy of the layer replaces the layer.
     fn unload(&mut self, keep_saved: bool);
 
     /// The slot as PEFT prints it.
@@ -153,7 +156,7 @@ pub trait Slot {
 }
 
 impl dyn Slot + '_ {
-    /// What targeting and methods see of the slot.
+    /// The description of the slot for targeting and methods.
     pub fn info(&self, path: &str, model: &impl Adaptable) -> LayerInfo {
         let [d_in, d_out] = self.dims();
         LayerInfo {
@@ -175,21 +178,21 @@ impl dyn Slot + '_ {
             .find(|adapter| adapter.name() == name)
     }
 
-    /// The adapter of this name, to change it.
+    /// The adapter of this name, mutable.
     pub fn adapter_mut(&mut self, name: &str) -> Option<&mut Adapter> {
         self.adapters_mut()
             .iter_mut()
             .find(|adapter| adapter.name == name)
     }
 
-    /// Whether an active adapter changes the layer or stands in its place.
+    /// Whether an active adapter changes or replaces the layer.
     pub fn is_adapted(&self) -> bool {
         let mut active = self.state().active.iter();
         active.any(|name| self.has_saved(name) || self.adapter(name).is_some())
     }
 
-    /// Whether the layer's own weight is another one than the checkpoint's: adapters took a part of
-    /// it, or came with it.
+    /// Whether the layer's own weight differs from the checkpoint's, because an adapter took a part
+    /// of it or its file had one.
     pub fn has_own_weight(&self) -> bool {
         !(self.state().originals.is_empty() && self.state().stored.is_empty())
     }
@@ -205,26 +208,26 @@ impl dyn Slot + '_ {
     }
 }
 
-/// Which of a slot's adapters act.
+/// The state of a slot's adapters.
 #[derive(Clone, Debug, Default)]
 pub struct SlotState {
-    /// The path of the slot, for messages; empty in a model that was never wrapped.
+    /// The path of the slot, for messages; empty in a model that has never been wrapped.
     pub(crate) path: String,
     /// The names of the active adapters, in the order they act.
     pub active: Vec<String>,
     /// Whether all adapters are switched off for now.
     pub disabled: bool,
-    /// The names of the adapters in the weight.
+    /// The names of the adapters that are merged into the weight.
     pub merged: Vec<String>,
     /// The names of the adapters that have a copy of the layer.
     pub(crate) saved: Vec<String>,
-    /// The names of the adapters whose copy is that of an output layer tied to this one too.
+    /// The names of the adapters whose copy also serves an output layer tied to this embedding.
     pub(crate) tied: Vec<String>,
-    /// The adapters whose files have the layer's own weight too, each with a key it has there.
+    /// The adapters whose files contain the layer's own weight, each with one of its keys there.
     pub(crate) stored: Vec<(String, String)>,
     /// A function that sees every input of the layer.
     pub(crate) probe: Option<Probe>,
-    /// The adapter of each row of the batch, in place of the active ones.
+    /// The adapter of each row of the batch, which replace the active adapters.
     pub(crate) rows: Option<Arc<[String]>>,
     /// The weights from before adapters took a part of them, each with the adapter's name.
     pub(crate) originals: Vec<(String, Tensor<2>)>,
@@ -232,7 +235,7 @@ pub struct SlotState {
     pub(crate) unmerged: Option<(StoredWeight, Option<Tensor<1>>)>,
 }
 
-/// A layer's weight in the form it is kept in.
+/// A layer's weight in its stored form.
 #[derive(Clone, Debug)]
 pub(crate) enum StoredWeight {
     Dense(Box<Tensor<2>>),
@@ -240,7 +243,7 @@ pub(crate) enum StoredWeight {
 }
 
 impl SlotState {
-    /// Whether an adapter's copy of the layer is that of the tied output layer too.
+    /// Whether an adapter's copy of the layer also serves the tied output layer.
     pub(crate) fn is_tied(&self, adapter: &str) -> bool {
         self.tied.iter().any(|name| name == adapter)
     }

@@ -7,11 +7,11 @@ use burn::tensor::{Device, Tensor};
 
 use crate::{Adapter, AnyParam, Base, BaseLayer, LayerInput, LayerKind, LoraAdapter, Slot, Tree};
 
-/// What stands in the slot around a part of a model: no layer, only the width of the part and
-/// where it lives. The part's own layers have slots of their own.
+/// The content of a slot around a part of a model. It holds no layer, only the width of the part
+/// and its device. The part's own layers have slots of their own.
 ///
-/// A part holds its slot as `#[adaptable(around)] around: LoraAdapter<Part>`, whose path is that
-/// of the part, and computes in [`LoraAdapter::forward_around`].
+/// A part holds its slot as `#[adaptable(around)] around: LoraAdapter<Part>`, whose path is the
+/// path of the part, and computes its output in [`LoraAdapter::forward_around`].
 #[derive(Clone, Debug)]
 pub struct Part {
     width: usize,
@@ -38,8 +38,8 @@ pub struct PartInput {
 impl LayerInput for PartInput {
     type Output = Tensor<2>;
 
-    /// The part has run already: the adapter sees its input and adds to its output, whatever
-    /// input it hands to the base.
+    /// The part has already run: the adapter sees its input and adds to its output, whatever input
+    /// it passes to the base.
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         let output = base.forward(self.clone());
         let base = Base {
@@ -115,9 +115,9 @@ impl BaseLayer for Part {
 }
 
 impl LoraAdapter<Part> {
-    /// The output of the part and the adapters around it, added to `residual` where there is one;
-    /// all are `[tokens, d]`. `part` maps an input and, if there is one, adds the residual, so that it can
-    /// do both in one operation where no adapter acts.
+    /// The output of the part and the adapters around it, added to `residual` if there is one; all
+    /// are `[tokens, d]`. `part` maps an input and adds the residual if it gets one, so that it can
+    /// do both in one operation if no adapter acts.
     pub fn forward_around(
         &self,
         input: Tensor<2>,
@@ -132,7 +132,7 @@ impl LoraAdapter<Part> {
     }
 }
 
-// By hand, since a derived module would leave the device behind.
+// By hand, since a derived module would lose the device.
 impl Module for Part {
     fn collect_devices(&self, mut devices: Devices) -> Devices {
         if !devices.contains(&self.device) {
@@ -145,7 +145,7 @@ impl Module for Part {
         self.to_device(device)
     }
 
-    // As for tensors, a move does not change whether there are gradients.
+    // As with tensors, a move does not change whether gradients are tracked.
     fn to_device(self, device: &Device) -> Self {
         let moved = Self::new(self.width, device);
         if self.device.is_autodiff() {

@@ -63,7 +63,8 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// The tensor of this name as a kernel, `[out, in, height, width]`: of three axes it is 1 wide.
+    /// The tensor of this name as a kernel, `[out, in, height, width]`; one with three axes gets
+    /// the width 1.
     ///
     /// # Panics
     /// If the method did not ask for such a tensor.

@@ -3,7 +3,7 @@
 use crate::config::{Bias, InitLoraWeights, LoraConfig, OneOrMany, TaskType};
 use crate::methods::TrainableTokenIndices;
 
-/// Every method sets one key and returns the configuration; the fields say what they mean.
+/// Every method sets one key and returns the configuration; the fields document the keys.
 impl LoraConfig {
     /// Sets the rank.
     pub fn with_r(mut self, r: usize) -> Self {
@@ -11,7 +11,7 @@ impl LoraConfig {
         self
     }
 
-    /// Sets α, a whole number or not.
+    /// Sets α, which need not be a whole number.
     ///
     /// ```
     /// # use burn_peft::LoraConfig;
@@ -59,7 +59,7 @@ impl LoraConfig {
         self
     }
 
-    /// Sets whether a tied output layer stays tied to what is trained of the input embedding.
+    /// Sets whether a tied output layer shares what is trained for the input embedding.
     pub fn with_ensure_weight_tying(mut self, ensure_weight_tying: bool) -> Self {
         self.ensure_weight_tying = ensure_weight_tying;
         self
@@ -104,7 +104,7 @@ impl LoraConfig {
         self
     }
 
-    /// Sets what the list of blocks is called.
+    /// Sets the name of the list of blocks.
     pub fn with_layers_pattern(mut self, pattern: impl Into<String>) -> Self {
         self.common.layers_pattern = Some(OneOrMany::One(pattern.into()));
         self

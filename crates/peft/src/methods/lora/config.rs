@@ -15,24 +15,24 @@ pub enum InitLoraWeights {
     /// `true`: A Kaiming uniform with a = √5, B zero; the adapter starts as the identity.
     #[default]
     True,
-    /// `false`: A and B both as a new linear layer; not the identity, for tests.
+    /// `false`: A and B both as in a new linear layer; not the identity, for tests.
     False,
     /// `"gaussian"`: A normal with standard deviation 1/r, B zero.
     Gaussian,
-    /// `"pissa"`, `"pissa_niter_4"`: the largest singular values, exactly or by so many rounds of
-    /// subspace iteration. They leave the base weight.
+    /// `"pissa"`, `"pissa_niter_4"`: the largest singular values, exactly or by that many rounds of
+    /// subspace iteration; they are taken out of the base weight.
     Pissa {
-        /// The rounds, where it is not exact.
+        /// The number of rounds; `None` for an exact decomposition.
         niter: Option<usize>,
     },
-    /// `"olora"`: the factors of a QR decomposition. They leave the base weight.
+    /// `"olora"`: the factors of a QR decomposition, which are taken out of the base weight.
     Olora,
     /// `"orthogonal"`: A and B random and orthogonal to each other; the rank has to be even.
     Orthogonal,
     /// `"eva"`: the directions in which a layer's inputs vary most, once
     /// `PeftModel::initialize_lora_eva_weights` has seen data; until then as `true`.
     Eva,
-    /// `"loftq"`: what a quantised weight, which replaces the base's, lacks.
+    /// `"loftq"`: the difference between the base weight and its quantised form, which replaces it.
     Loftq,
 }
 
@@ -55,21 +55,22 @@ impl Default for LoftQConfig {
     }
 }
 
-/// How [`InitLoraWeights::Eva`] looks at data and hands out ranks.
+/// How [`InitLoraWeights::Eva`] examines data and distributes ranks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaConfig {
     /// A layer gets at most this many times its rank; 1 leaves the ranks as they are.
     pub rho: f64,
-    /// The cosine of a direction to what it was a batch before, from which on it has converged.
+    /// The cosine between a direction and its value one batch before at which it counts as
+    /// converged.
     pub tau: f64,
-    /// Whether only tokens that are learnt (their label is not `label_mask_value`) count.
+    /// Whether only tokens that are learnt count, those whose label is not `label_mask_value`.
     pub use_label_mask: bool,
-    /// The label of the others.
+    /// The label of tokens that are not learnt.
     pub label_mask_value: i64,
     /// Whether directions are divided by the roots of their singular values.
     pub whiten: bool,
-    /// Whether α changes with the rank, so that the scaling stays.
+    /// Whether α changes with the rank, so that the scaling stays the same.
     pub adjust_scaling_factors: bool,
 }
 
@@ -94,7 +95,7 @@ impl EvaConfig {
 }
 
 impl InitLoraWeights {
-    /// Whether the adapter's first values are made from the weight.
+    /// Whether the adapter's initial values are computed from the weight.
     pub(crate) fn splits(self) -> bool {
         !matches!(self, Self::True | Self::False | Self::Gaussian | Self::Eva)
     }
@@ -138,20 +139,20 @@ pub struct LoraConfig {
     pub rank_pattern: IndexMap<String, usize>,
     /// α of single layers, by pattern; the first pattern that matches decides.
     pub alpha_pattern: IndexMap<String, f64>,
-    /// Whether the base weights are `[in, out]`. Written for PEFT; when reading, the layer's
-    /// kind decides.
+    /// Whether the base weights are `[in, out]`. Written for PEFT; on reading, the kind of layer
+    /// decides.
     pub fan_in_fan_out: bool,
     /// Whether B has a bias.
     pub lora_bias: bool,
     /// Whether the adapter has DoRA's magnitudes.
     pub use_dora: bool,
-    /// The tokens whose embeddings are trained beside the layers.
+    /// The tokens whose embeddings are trained in addition to the layers.
     pub trainable_token_indices: Option<TrainableTokenIndices>,
-    /// Whether an output layer tied to the input embedding stays tied to what is trained of it.
+    /// Whether an output layer tied to the input embedding shares what is trained for it.
     pub ensure_weight_tying: bool,
-    /// How EVA looks at data where `init_lora_weights` is that.
+    /// How EVA examines data, with `init_lora_weights = "eva"`.
     pub eva_config: Option<EvaConfig>,
-    /// How the weight is quantised where `init_lora_weights` is LoftQ.
+    /// How the weight is quantised, with `init_lora_weights = "loftq"`.
     pub loftq_config: Option<LoftQConfig>,
 }
 
@@ -179,7 +180,7 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// What `peft_type` says in LoRA's files.
+    /// The `peft_type` in LoRA's files.
     pub const PEFT_TYPE: &'static str = "LORA";
 
     /// PEFT's defaults: r 8, α 8, no dropout, the model type's default layers.
@@ -187,8 +188,8 @@ impl LoraConfig {
         Self::default()
     }
 
-    /// Every key that PEFT writes, without those of variants that no file has named, and the unknown
-    /// ones, for [`crate::config::render_json`].
+    /// Every key that PEFT writes, except for keys of variants that no file has named, and the
+    /// unknown keys, for [`crate::config::render_json`].
     pub fn to_json(&self) -> Map<String, Value> {
         let alphas: Map<String, Value> = (self.alpha_pattern.iter())
             .map(|(pattern, &alpha)| (pattern.clone(), number(alpha)))
@@ -224,8 +225,8 @@ impl LoraConfig {
         map
     }
 
-    /// The keys that were read but that neither PEFT 0.21 nor this crate knows. They may have
-    /// changed what the adapter computes where it was trained, so a loader should name them.
+    /// The keys of the file that neither PEFT 0.21 nor this crate knows. They may have changed what
+    /// the adapter computed during training, so a loader should report them.
     pub fn unknown_keys(&self) -> Vec<&str> {
         self.common.unknown.keys().map(String::as_str).collect()
     }
@@ -234,8 +235,8 @@ impl LoraConfig {
     /// when it is used.
     ///
     /// # Errors
-    /// When a rank is 0, a number is not finite, `lora_dropout` lies outside `[0, 1)`, the keys
-    /// about layers do not go together ([`CommonConfig::validate`]) or `lora_bias` stands beside
+    /// If a rank is 0, a number is not finite, `lora_dropout` is outside `[0, 1)`, the keys about
+    /// layers contradict each other ([`CommonConfig::validate`]), or `lora_bias` is combined with
     /// an initialisation other than true or false.
     pub fn validate(&self) -> Result<()> {
         let conflict = |keys, problem: String| Err(PeftError::conflict(keys, problem));
@@ -310,7 +311,7 @@ impl LoraConfig {
     /// The rank of the layer at `path`: `rank_pattern`'s, or `r`.
     ///
     /// # Errors
-    /// When a pattern is not a regular expression.
+    /// If a pattern is not a regular expression.
     pub fn rank(&self, path: &str) -> Result<usize> {
         let rank = pattern_value("rank_pattern", &self.rank_pattern, path)?;
         Ok(rank.copied().unwrap_or(self.r))
@@ -319,17 +320,17 @@ impl LoraConfig {
     /// α of the layer at `path`: `alpha_pattern`'s, or `lora_alpha`.
     ///
     /// # Errors
-    /// When a pattern is not a regular expression.
+    /// If a pattern is not a regular expression.
     pub fn alpha(&self, path: &str) -> Result<f64> {
         let alpha = pattern_value("alpha_pattern", &self.alpha_pattern, path)?;
         Ok(alpha.copied().unwrap_or(self.lora_alpha))
     }
 
-    /// The factor of the adapter's output at `path`: α/r, with rsLoRA α/√r, where
-    /// `alpha_pattern` and `rank_pattern` may give the layer its own α and r.
+    /// The factor that multiplies the adapter's output at `path`: α/r, or α/√r with rsLoRA.
+    /// `alpha_pattern` and `rank_pattern` can give the layer its own α and r.
     ///
     /// # Errors
-    /// When a pattern is not a regular expression.
+    /// If a pattern is not a regular expression.
     pub fn scaling(&self, path: &str) -> Result<f64> {
         let rank = self.rank(path)? as f64;
         let alpha = self.alpha(path)?;
@@ -341,7 +342,7 @@ impl LoraConfig {
     }
 }
 
-/// A number as PEFT writes α: without a fraction where it has none.
+/// A number as PEFT writes α: a whole number without a fraction.
 fn number(value: f64) -> Value {
     const EXACT: f64 = (1_i64 << 53) as f64;
     if value.fract() == 0.0 && value.abs() < EXACT {

@@ -1,4 +1,4 @@
-//! LoRA at a convolution, as PEFT computes it (`_ConvNd` in peft/tuners/lora/layer.py).
+//! LoRA for a convolution, as PEFT computes it (`_ConvNd` in peft/tuners/lora/layer.py).
 
 use burn::nn::Dropout;
 use burn::tensor::Tensor;
@@ -30,7 +30,8 @@ pub(super) struct ConvLora {
 
 impl ConvLora {
     /// # Errors
-    /// If the configuration asks for what PEFT does not have at this layer, or would get wrong.
+    /// If the configuration asks for something that PEFT does not support at this layer, or
+    /// computes wrongly.
     pub fn new(
         config: &LoraConfig,
         layer: &LayerInfo,
@@ -88,7 +89,7 @@ impl ConvLora {
         Ok(())
     }
 
-    /// The input as the adapter sees it in training.
+    /// The adapter's input in training, after dropout.
     fn dropped(&self, input: Tensor<4>) -> Tensor<4> {
         let shape = input.shape();
         let rows: Tensor<2> = input.flatten(1, 3);
@@ -102,7 +103,8 @@ impl ConvLora {
         self.conv.apply_pointwise(hidden, tensors.kernel("lora_B"))
     }
 
-    /// The change of the weight, `[d_in, d_out]`. In groups there is none: `A` sees all channels.
+    /// The change of the weight, `[d_in, d_out]`. A convolution in groups has none: `A` sees all
+    /// channels.
     fn delta(&self, a: Tensor<4>, b: Tensor<4>) -> Tensor<2> {
         let a = a.reshape([self.r as i64, -1]);
         let b = b.reshape([self.d_out, self.r]);
@@ -113,7 +115,7 @@ impl ConvLora {
         self.delta(tensors.kernel("lora_A"), tensors.kernel("lora_B"))
     }
 
-    /// `m / ‖W + ΔW‖` for each channel, `[d_out]`, with a gradient to `m` alone.
+    /// `m / ‖W + ΔW‖` for each channel, `[d_out]`; only `m` gets a gradient.
     fn factors(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<1> {
         let norms = norms(weight + self.delta_of(tensors)).detach();
         let magnitude = match self.conv.axes {
@@ -123,7 +125,7 @@ impl ConvLora {
         magnitude / norms.squeeze_dim(0)
     }
 
-    /// DoRA's output from what LoRA's change and the layer make of the input.
+    /// DoRA's output, from LoRA's change of the output and the layer's output.
     fn with_magnitude(
         &self,
         tensors: &Tensors<'_>,
@@ -133,7 +135,7 @@ impl ConvLora {
         base: &Base<'_, Tensor<4>>,
     ) -> Tensor<4> {
         let weight = base.weight();
-        // What the frozen weight makes of the input that the adapter sees.
+        // The frozen layer's output for the adapter's input.
         let drops = self.dropout.prob > 0.0 && dropped.is_autodiff();
         let frozen = match (drops, base.bias()) {
             (true, _) => base.forward_with(dropped, weight.clone(), None),
@@ -145,7 +147,7 @@ impl ConvLora {
     }
 }
 
-/// One number for each channel, beside `[batch, channels, height, width]`.
+/// One number for each channel, in a shape that broadcasts to `[batch, channels, height, width]`.
 pub(in crate::methods) fn channels(values: Tensor<1>) -> Tensor<4> {
     let [channels] = values.dims();
     values.reshape([1, channels, 1, 1])
@@ -189,7 +191,7 @@ impl LayerMethod for ConvLora {
             });
         }
         if self.use_dora {
-            // The magnitudes start from what A and B do at first, so those are drawn here.
+            // The initial magnitudes depend on the initial A and B, so those are drawn here.
             let weight = layer.weight();
             let device = weight.device();
             let [first, second] = [&mut a, &mut b].map(|spec| {
@@ -245,7 +247,7 @@ impl LayerMethod for ConvLora {
         if !self.lora_bias {
             return Some((merged, bias));
         }
-        // As in PEFT, a bias of the adapter needs one of the layer to go into.
+        // As in PEFT, a bias of the adapter can be merged only into a bias of the layer.
         let bias = bias? + tensors.vector("lora_B.bias") * self.scaling;
         Some((merged, Some(bias)))
     }
@@ -272,7 +274,7 @@ impl LayerMethod for ConvLora {
             ("lora_B".into(), b.describe(self.d_out, self.lora_bias)),
         ];
         if self.use_dora {
-            // PEFT's name has it twice.
+            // PEFT's name repeats it.
             let module = format!("lora.dora.lora.dora.DoraConv{axes}dLayer()");
             parts.push((MAGNITUDE.into(), module));
         }

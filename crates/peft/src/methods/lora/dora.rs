@@ -11,8 +11,8 @@ use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpe
 /// norm. As in the paper's section 4.3, the norm itself has no gradient
 /// (peft/tuners/lora/dora.py).
 ///
-/// It costs `d_out` parameters a layer beside LoRA's, and a product of the size of the weight in
-/// every step.
+/// It costs `d_out` parameters a layer in addition to LoRA's, and a product of the size of the
+/// weight in every step.
 #[derive(Debug)]
 pub(super) struct DoraLayer {
     pub lora: LoraLayer,
@@ -26,7 +26,7 @@ pub(super) fn norms(weight: Tensor<2>) -> Tensor<2> {
 }
 
 impl DoraLayer {
-    /// `m / ‖W + ΔW‖`, `[1, d_out]`, with a gradient to `m` alone.
+    /// `m / ‖W + ΔW‖`, `[1, d_out]`; only `m` gets a gradient.
     fn factors(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
         let changed = weight + self.lora.delta(tensors);
         tensors.vector(MAGNITUDE).unsqueeze() / norms(changed).detach()
@@ -42,7 +42,7 @@ impl LayerMethod for DoraLayer {
         let mut tensors = self.lora.tensors(layer);
         let mut weight = layer.weight();
         if !self.lora.splits() {
-            // The magnitudes start from what A and B do at first, so those are drawn here.
+            // The initial magnitudes depend on the initial A and B, so those are drawn here.
             let device = weight.device();
             let [a, b] = self.lora.names().map(|name| {
                 let spec = tensors.iter_mut().find(|spec| spec.name == name);
@@ -89,7 +89,7 @@ impl LayerMethod for DoraLayer {
         let factors = self.factors(tensors, base.weight());
         let output = base.forward(input.clone());
         let dropped = apply_dropout(&self.lora.dropout, input.clone());
-        // What the frozen weight makes of the input that the adapter sees.
+        // The frozen layer's output for the adapter's input.
         let frozen = match (self.lora.drops(&input), base.bias()) {
             (true, _) => dropped.clone().matmul(base.weight()),
             (false, Some(bias)) => output.clone() - bias.unsqueeze(),

@@ -1,4 +1,5 @@
-//! LoRA-FA (arXiv 2308.03303): `lora_A` stays as it is, and the gradient of `lora_B` makes up for it.
+//! LoRA-FA (arXiv 2308.03303): `lora_A` stays as it is, and the gradient of `lora_B` compensates
+//! for it.
 
 use std::collections::HashMap;
 
@@ -9,19 +10,20 @@ use burn::tensor::{Tensor, TensorData};
 use crate::maths::svd::svd;
 use crate::{Adapter, BaseModel, PeftError, PeftModel, Result};
 
-/// What corrects the gradients of `lora_B`: before the optimizer's step,
-/// `g ← 1/s² · g (A Aᵀ + 1e-8 I)⁺` with the scaling `s` and the frozen `A`, so that the change of
-/// `s B A` is the nearest to that of the whole weight (peft/optimizers/lorafa.py).
+/// Corrects the gradients of `lora_B` before the optimizer's step: `g ← 1/s² · g (A Aᵀ + 1e-8 I)⁺`
+/// with the scaling `s` and the frozen `A`, so that the change of `s B A` is as near as possible to
+/// that of the whole weight (peft/optimizers/lorafa.py).
 #[derive(Clone, Debug, Default)]
 pub struct LoraFa(HashMap<ParamId, Tensor<2>>);
 
 impl LoraFa {
-    /// Freezes `lora_A` of a model's active adapters, as PEFT's `create_lorafa_optimizer`. Whatever
-    /// else is trained goes on as it was. Make it anew when the values of `lora_A` are replaced.
+    /// Freezes `lora_A` of the model's active adapters, as PEFT's `create_lorafa_optimizer` does.
+    /// Everything else trains as before. Create a new one whenever the values of `lora_A` are
+    /// replaced.
     ///
     /// # Errors
-    /// If no adapter has such factors, if one does more with them than LoRA, or if a scaling is
-    /// zero.
+    /// If no adapter has such factors, if an adapter uses them differently from LoRA, or if a
+    /// scaling is zero.
     pub fn new<M: BaseModel>(model: &mut PeftModel<M>) -> Result<Self> {
         let active = model.active.clone();
         let mut found = HashMap::new();
@@ -91,7 +93,7 @@ fn correction(path: &str, adapter: &Adapter) -> Result<(ParamId, Tensor<2>)> {
         product[i * r + i] += 1e-8;
     }
     let (u, s, vt) = svd(&product, r, r)?;
-    // torch's `pinv` takes singular values below this for zero.
+    // torch's `pinv` treats singular values below this as zero.
     let smallest = r as f32 * f32::EPSILON * s[0];
     let squared = lora.scaling * lora.scaling;
     let mut inverse = vec![0.0; r * r];

@@ -1,4 +1,5 @@
-//! LoRA's first values that are made from the weight: PiSSA, OLoRA, LoftQ, and orthogonal ones.
+//! LoRA's initial values that are computed from the weight: PiSSA, OLoRA and LoftQ; and orthogonal
+//! ones.
 
 use burn::tensor::{Distribution, FloatDType, Tensor, TensorData};
 use burn_peft_kernels::{QuantType, Quantization, QuantizedWeight};
@@ -7,18 +8,18 @@ use crate::config::{InitLoraWeights, LoftQConfig};
 use crate::maths::svd::svd;
 use crate::{PeftError, Result};
 
-/// `A` and `B` as the file holds them, and what is left of the weight.
+/// `A` and `B` as in the file, and the remaining weight.
 pub(super) struct Start {
-    /// `[r, d_in]`, row after row.
+    /// `[r, d_in]`, in row-major order.
     pub a: Vec<f32>,
-    /// `[d_out, r]`, row after row.
+    /// `[d_out, r]`, in row-major order.
     pub b: Vec<f32>,
-    /// `[d_out, d_in]`, row after row; nothing where the weight stays as it is.
+    /// `[d_out, d_in]`, in row-major order; `None` if the weight does not change.
     pub weight: Option<Vec<f32>>,
 }
 
-/// A layer's weight `[d_out, d_in]` as torch's `Linear` has it, whatever the layer is, so that
-/// all of this is right on `Conv1D` too.
+/// A layer's weight as `[d_out, d_in]`, the shape in torch's `Linear`, whatever the layer is, so
+/// that everything here is right for `Conv1D` too.
 pub(crate) struct Weight {
     pub values: Vec<f32>,
     pub d_out: usize,
@@ -54,11 +55,10 @@ impl Weight {
     }
 }
 
-/// The start of a layer of rank `r`; nothing for an initialisation that does not look at the
-/// weight.
+/// The initial values for rank `r`; `None` for an initialisation that does not use the weight.
 ///
 /// # Errors
-/// If the rank does not allow it, or the weight is broken.
+/// If the rank does not allow it, or the weight is not finite.
 pub(super) fn start(
     init: InitLoraWeights,
     loftq: LoftQConfig,
@@ -88,9 +88,9 @@ pub(super) fn start(
     }
 }
 
-/// PiSSA (arXiv 2404.02948): `A = √(S_r/s) V_rᵀ` and `B = U_r √(S_r/s)` of the `r` largest singular
-/// values, which leave the weight. With `niter`, the values are found by that many rounds of
-/// subspace iteration in place of a whole decomposition.
+/// PiSSA (arXiv 2404.02948): `A = √(S_r/s) V_rᵀ` and `B = U_r √(S_r/s)` from the `r` largest
+/// singular values, which are taken out of the weight. With `niter`, they are found by that many
+/// rounds of subspace iteration instead of a full decomposition.
 fn pissa(weight: Weight, r: usize, scaling: f64, niter: Option<usize>) -> Result<Start> {
     let (d_out, d_in) = (weight.d_out, weight.d_in);
     let (u, s, vt) = match niter {
@@ -107,7 +107,7 @@ fn pissa(weight: Weight, r: usize, scaling: f64, niter: Option<usize>) -> Result
     })
 }
 
-/// `diag(roots) vt` `[r, d_in]` and `u diag(roots)` `[d_out, r]`, of the first columns of `u` and
+/// `diag(roots) vt` `[r, d_in]` and `u diag(roots)` `[d_out, r]`, from the first columns of `u` and
 /// the first rows of `vt`.
 fn factors(
     u: &[f32],
@@ -124,7 +124,7 @@ fn factors(
     (a.collect(), b.collect())
 }
 
-/// A decomposition of rank `r` by subspace iteration (Halko et al., arXiv 0909.4061), as
+/// A decomposition of rank `r` by subspace iteration (Halko et al., arXiv 0909.4061), like
 /// `torch.svd_lowrank`.
 pub(crate) fn largest(
     weight: &Weight,
@@ -156,8 +156,8 @@ pub(crate) fn largest(
     Ok((u.into_data().iter::<f32>().collect(), s, vt))
 }
 
-/// OLoRA (arXiv 2406.01775): `B = Q_r` and `A = R_r` of the decomposition `W = Q R`, which leave
-/// the weight. Only the first `r` columns of `W` decide about them.
+/// OLoRA (arXiv 2406.01775): `B = Q_r` and `A = R_r` from the decomposition `W = Q R`, which are
+/// taken out of the weight. `Q_r` depends only on the first `r` columns of `W`.
 fn olora(weight: Weight, r: usize, scaling: f64) -> Result<Start> {
     let (d_out, d_in) = (weight.d_out, weight.d_in);
     if weight.values.iter().any(|value| !value.is_finite()) {
@@ -188,8 +188,8 @@ fn olora(weight: Weight, r: usize, scaling: f64) -> Result<Start> {
     })
 }
 
-/// The columns of `[rows, columns]` made orthonormal one after the other (Gram and Schmidt, twice,
-/// in 64 bits).
+/// Orthonormalises the columns of `[rows, columns]` one after the other (Gram-Schmidt, twice, in 64
+/// bits).
 fn orthonormalised(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     let mut q: Vec<Vec<f64>> = Vec::with_capacity(columns);
     for column in 0..columns {
@@ -215,7 +215,8 @@ fn orthonormalised(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
 }
 
 /// Orthogonal initialisation (Datta 2025, "Rethinking LoRA initialisation"): `A` and `B` from the
-/// odd and even rows of one random orthogonal matrix, so that `B A` is zero though neither is.
+/// odd and even rows of one random orthogonal matrix, so that `B A` is zero although neither factor
+/// is.
 fn orthogonal(weight: &Weight, r: usize) -> Result<Start> {
     if r % 2 == 1 {
         return Err(PeftError::conflict(
@@ -241,8 +242,8 @@ fn orthogonal(weight: &Weight, r: usize) -> Result<Start> {
     })
 }
 
-/// LoftQ (arXiv 2310.08659): the weight is quantised, and `B A` starts as the best change of rank
-/// `r` back to it, in turns. As in PEFT the scaling is not taken into account: use α = r.
+/// LoftQ (arXiv 2310.08659): quantises the weight and sets `B A` to the best correction of rank
+/// `r`, in turns. As in PEFT the scaling is not taken into account: use α = r.
 fn loft_q(weight: Weight, r: usize, config: LoftQConfig) -> Result<Start> {
     let (d_out, d_in) = (weight.d_out, weight.d_in);
     let mut rest = weight.values.clone();
@@ -267,8 +268,8 @@ fn loft_q(weight: Weight, r: usize, config: LoftQConfig) -> Result<Start> {
     start.ok_or_else(|| PeftError::value("loftq_iter", 0, "must be positive"))
 }
 
-/// Values `[d_out, d_in]` to the nearest of NF4 (QLoRA, arXiv 2305.14314), in blocks of 64 with a
-/// scale each.
+/// Rounds values `[d_out, d_in]` to the nearest of NF4 (QLoRA, arXiv 2305.14314), in blocks of 64
+/// that have a scale each.
 fn nf4(values: &[f32], d_in: usize) -> Vec<f32> {
     let shape = [values.len() / d_in, d_in];
     let data = TensorData::new(values.to_vec(), shape);
@@ -280,7 +281,7 @@ fn nf4(values: &[f32], d_in: usize) -> Vec<f32> {
     Weight::new(QuantizedWeight::new(weight, quantization).dequantize()).values
 }
 
-/// Values to the nearest of 255 steps, with a scale for each row.
+/// Rounds values to the nearest of 255 steps, with a scale for each row.
 fn int8(values: &[f32], columns: usize) -> Vec<f32> {
     let mut quantised = Vec::with_capacity(values.len());
     for row in values.chunks(columns) {

@@ -10,7 +10,7 @@ use crate::methods::shared::parts::{dropout, linear, parameter};
 use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpec, Tensors};
 
 /// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
-/// `[d_out, r]` kept as the file holds them.
+/// `[d_out, r]` as in the file.
 #[derive(Debug)]
 pub(super) struct LoraLayer {
     pub kind: LayerKind,
@@ -38,7 +38,7 @@ impl LoraLayer {
         a.transpose().matmul(b.transpose()) * self.scaling
     }
 
-    /// What `A` and `B` are called here.
+    /// The names of `A` and `B` at this layer.
     pub fn names(&self) -> [&'static str; 2] {
         match self.kind {
             LayerKind::Embedding => ["lora_embedding_A", "lora_embedding_B"],
@@ -46,12 +46,12 @@ impl LoraLayer {
         }
     }
 
-    /// Whether `A` and `B` start from the weight.
+    /// Whether the initial `A` and `B` are computed from the weight.
     pub fn splits(&self) -> bool {
         self.kind != LayerKind::Embedding && self.init.splits()
     }
 
-    /// Whether training drops elements of such an input.
+    /// Whether elements of this input are dropped: in training, with a dropout above 0.
     pub fn drops(&self, input: &Tensor<2>) -> bool {
         self.dropout.prob > 0.0 && input.is_autodiff()
     }
@@ -79,7 +79,8 @@ impl LayerMethod for LoraLayer {
                 .with_init(Init::Normal(1.0))
                 .waiting_for("lora_embedding_A");
             return if self.is_tied {
-                // The output layer is the same matrix the other way round, and so its factors.
+                // The output layer is the transposed matrix, so its factors are transposed and swap
+                // places.
                 vec![
                     a.tied_transposed("lora_B.weight"),
                     b.tied_transposed("lora_A.weight"),
@@ -94,7 +95,7 @@ impl LayerMethod for LoraLayer {
             }
             InitLoraWeights::False => (Init::kaiming_uniform(d_in), Init::kaiming_uniform(r)),
             InitLoraWeights::Gaussian => (Init::Normal(1.0 / r as f64), Init::Zeros),
-            // Replaced by those of `split`.
+            // `split` replaces these.
             _ => (Init::Zeros, Init::Zeros),
         };
         let mut tensors = vec![
@@ -115,8 +116,8 @@ impl LayerMethod for LoraLayer {
         tensors
     }
 
-    /// Unlike a linear layer's, this change is made as a matrix of the size of the embedding, in
-    /// every step; and `lora_dropout` leaves the input of the output layer alone.
+    /// Unlike a linear layer's change, this one is computed in every step as a matrix of the size
+    /// of the embedding; and `lora_dropout` does not affect the input of the output layer.
     fn tied_weight(&self, tensors: &Tensors<'_>, layer: &Frozen<'_>) -> Option<Tensor<2>> {
         let tied = || layer.weight().cast(FloatDType::F32) + self.delta(tensors);
         self.is_tied.then(tied)
@@ -199,7 +200,7 @@ impl LayerMethod for LoraLayer {
         if !self.lora_bias {
             return Some((weight, bias));
         }
-        // As in PEFT, a bias of the adapter needs one of the layer to go into.
+        // As in PEFT, a bias of the adapter can be merged only into a bias of the layer.
         let bias = bias? + tensors.vector("lora_B.bias") * self.scaling;
         Some((weight, Some(bias)))
     }

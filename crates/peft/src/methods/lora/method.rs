@@ -1,4 +1,4 @@
-//! What LoRA's configuration means for a model.
+//! LoRA's configuration as a method: what it does to a model.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl LoraConfig {
-    /// Warns of keys about the first values that have no effect on these layers, which it adapts.
+    /// Warns of keys about the initial values that have no effect on these adapted layers.
     fn warn_of_start(&self, layers: &[&LayerInfo]) {
         let init = self.init_lora_weights;
         if self.loftq_config.is_some() && init != InitLoraWeights::Loftq {
@@ -62,7 +62,8 @@ impl Method for LoraConfig {
     fn attached(&self, common: CommonConfig, layers: &[&LayerInfo]) -> Arc<dyn Method> {
         let mut config = self.clone();
         config.common = common;
-        // PEFT corrects the flag to what the layers are, so a file it reads has to say so.
+        // PEFT sets the flag from the kind of the layers, so a file for it has to contain the
+        // result.
         config.fan_in_fan_out |= layers.iter().any(|layer| layer.kind == LayerKind::Conv1D);
         if !config.common.inference_mode {
             config.warn_of_start(layers);
@@ -206,13 +207,13 @@ impl TakesWeight for LoraConfig {
     }
 }
 
-/// `[a; b]` of two matrices of one shape.
+/// `[a; b]` for two matrices of the same shape.
 fn stacked(a: &TensorData, b: &TensorData) -> TensorData {
     let values: Vec<f32> = a.iter::<f32>().chain(b.iter::<f32>()).collect();
     TensorData::new(values, [2 * a.shape()[0], a.shape()[1]])
 }
 
-/// `[a, -b]` of two matrices of one shape.
+/// `[a, -b]` for two matrices of the same shape.
 fn beside(a: &TensorData, b: &TensorData) -> TensorData {
     let [rows, columns] = [a.shape()[0], a.shape()[1]];
     let (a, b): (Vec<f32>, Vec<f32>) = (a.iter::<f32>().collect(), b.iter::<f32>().collect());

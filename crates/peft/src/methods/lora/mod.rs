@@ -1,4 +1,4 @@
-//! LoRA and its variants: all that LoRA alone has.
+//! LoRA and its variants: everything that is specific to LoRA.
 
 mod builder;
 mod config;

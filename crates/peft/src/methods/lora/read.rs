@@ -7,7 +7,7 @@ use crate::{PeftError, Result};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-/// Keys that only mean something beside an unsupported one, with their defaults.
+/// Keys that only have a meaning together with an unsupported key, with their defaults.
 pub(super) fn inert_keys() -> [(&'static str, Value); 2] {
     [
         ("megatron_core", json!("megatron.core")),
@@ -34,7 +34,7 @@ pub(super) fn unsupported_keys() -> [(&'static str, Value); 12] {
     ]
 }
 
-/// LoRA's keys that are written only where they are set, or where a file has named them.
+/// LoRA's keys that are written only if they are set or were in the file.
 pub(crate) fn optional_keys() -> Vec<&'static str> {
     let keys = inert_keys().into_iter().chain(unsupported_keys());
     let keys = keys.map(|(key, _)| key);
@@ -50,20 +50,19 @@ pub(crate) fn lora_variant_keys() -> Vec<(&'static str, Value)> {
 }
 
 impl LoraConfig {
-    /// Reads the text of an `adapter_config.json`; `source` is the file that errors name.
+    /// Reads the text of an `adapter_config.json`; `source` is the file name for errors.
     ///
     /// # Errors
-    /// As [`LoraConfig::from_fields`], and when the text is not a JSON object.
+    /// As for [`LoraConfig::from_fields`], and if the text is not a JSON object.
     pub fn from_json(text: &str, source: &str) -> Result<Self> {
         Self::from_fields(Fields::parse(text, source)?)
     }
 
-    /// Reads a configuration. Keys that nothing here knows are kept, see
-    /// [`LoraConfig::unknown_keys`].
+    /// Reads a configuration. Unknown keys are kept; see [`LoraConfig::unknown_keys`].
     ///
     /// # Errors
-    /// When `peft_type` is missing or not `LORA`, a value has the wrong type or is out of range
-    /// (see [`LoraConfig::validate`]), or a key asks for something that is not supported.
+    /// If `peft_type` is missing or not `LORA`, if a value has the wrong type or is out of range
+    /// (see [`LoraConfig::validate`]), or if a key asks for something that is not supported.
     pub fn from_fields(fields: Fields) -> Result<Self> {
         let source = fields.source().to_string();
         let config = Self::unchecked(fields)?;
@@ -71,7 +70,7 @@ impl LoraConfig {
         Ok(config)
     }
 
-    /// As [`from_fields`](Self::from_fields), without checking the keys against each other.
+    /// Like [`from_fields`](Self::from_fields), without checking the keys against each other.
     pub(crate) fn unchecked(mut fields: Fields) -> Result<Self> {
         check_peft_type(&mut fields)?;
         let mut config = Self {
@@ -124,7 +123,7 @@ fn check_peft_type(fields: &mut Fields) -> Result<()> {
     }
 }
 
-/// Takes `r` as it stands, so that a negative rank gets the same words as rank 0.
+/// Reads `r` as a signed number, so that a negative rank gets the same message as rank 0.
 fn rank(fields: &mut Fields) -> Result<usize> {
     let r: i64 = fields.take("r", 8)?;
     positive(r).ok_or_else(|| fields.error("r", &json!(r), MUST_BE_POSITIVE))
@@ -149,8 +148,8 @@ fn positive(rank: i64) -> Option<usize> {
     usize::try_from(rank).ok().filter(|&rank| rank > 0)
 }
 
-/// What says more of how an adapter starts: LoftQ's table, of which PEFT writes `{}` where there
-/// is none, and EVA's.
+/// The configurations of two initialisations: LoftQ's, for which PEFT writes `{}` if there is none,
+/// and EVA's.
 fn starts(
     fields: &mut Fields,
     common: &mut CommonConfig,

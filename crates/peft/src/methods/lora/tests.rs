@@ -9,7 +9,7 @@ fn read(text: &str) -> Result<LoraConfig> {
     LoraConfig::from_json(text, "adapter_config.json")
 }
 
-/// The error for a file with `keys` beside the least a file needs.
+/// The error for a file with `keys` in addition to the required ones.
 fn error(keys: &str) -> String {
     let text = format!(r#"{{"peft_type": "LORA", "target_modules": ["c_attn"], {keys}}}"#);
     read(&text).unwrap_err().to_string()
@@ -19,8 +19,8 @@ fn error(keys: &str) -> String {
 fn the_smallest_file_has_the_defaults() {
     let config = read(r#"{"peft_type": "LORA", "target_modules": ["c_attn"]}"#).unwrap();
     assert_eq!(config, LoraConfig::new().with_target_modules(["c_attn"]));
-    // The 41 keys of the table in PEFT's documentation of the file, without those of variants that
-    // nobody asked for: PEFT fills in their defaults.
+    // The 41 keys of the table in PEFT's documentation of the file, without the keys of unused
+    // variants: PEFT fills in their defaults.
     assert_eq!(config.to_json().len(), 25);
     assert_eq!(config.to_json().len() + optional_keys().len(), 41);
 }
@@ -175,7 +175,7 @@ fn scaling_follows_the_patterns() {
     assert_eq!(rslora.scaling("transformer.h.0.mlp.c_fc").unwrap(), 20.0);
 }
 
-/// The files PEFT wrote for the conformance cases come back byte for byte.
+/// The files that PEFT wrote for the conformance cases are written back byte for byte.
 #[test]
 fn files_of_peft_are_rewritten_unchanged() {
     let cases = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance/cases");

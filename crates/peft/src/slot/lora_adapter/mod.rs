@@ -1,4 +1,4 @@
-//! The decorator: a layer with adapters beside it.
+//! The decorator: a layer with adapters.
 
 mod describe;
 mod module;
@@ -17,11 +17,11 @@ use crate::{
     SlotState, Tree,
 };
 
-/// A layer `M` with any number of adapters beside it, of which some are active, or none.
+/// A layer `M` with any number of adapters, some or none of which are active.
 ///
-/// It stands in the model in the place of `M`. Without adapters it *is* `M`. With one, it
-/// computes what the adapter's method says; for LoRA `M(x) + scaling · B(A(dropout(x)))`
-/// (arXiv 2106.09685), on activations: a frozen weight never gets a gradient of its size.
+/// It takes the place of `M` in the model. Without adapters it *is* `M`. With an adapter, it
+/// computes what the adapter's method defines; for LoRA `M(x) + scaling · B(A(dropout(x)))` (arXiv
+/// 2106.09685), on activations: a frozen weight never gets a gradient of its size.
 ///
 /// ```
 /// # use burn::{nn::LinearConfig, tensor::{Device, Tensor}};
@@ -30,15 +30,14 @@ use crate::{
 /// let layer = LoraAdapter::new(LinearConfig::new(10, 20).init(&device));
 /// let output = layer.forward(Tensor::zeros([3, 10], &device)); // [3, 20]
 /// ```
-/// To Burn's records it is `M` as well: its layer's parameters keep the paths they have without a
-/// slot, so the record of a plain trained model loads into the same model with slots, and the other
-/// way round.
+/// For Burn's records it is `M` as well: its layer's parameters have the same paths as without a
+/// slot, so a record of a plain trained model loads into the same model with slots, and vice versa.
 #[derive(Clone, Debug)]
 pub struct LoraAdapter<M: BaseLayer> {
-    /// The layer, frozen while an adapter is trained. Where its weight is kept otherwise, the
-    /// parameter was released ([`AnyParam::release`](crate::AnyParam::release)).
+    /// The layer, frozen while an adapter is trained. If its weight is stored in another form, its
+    /// parameter has been released ([`AnyParam::release`](crate::AnyParam::release)).
     pub base_layer: M,
-    /// The layer's weight, where it is quantised or in the blocks of a file.
+    /// The layer's weight, if it is quantised or in the blocks of a file.
     kept: Option<Kept>,
     /// The adapters, in the order they were added.
     adapters: Vec<Adapter>,
@@ -59,13 +58,13 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
-    /// Whether an adapter takes part in the output, beside what is merged into the weight.
+    /// Whether an adapter that is not merged affects the output.
     pub fn is_adapted(&self) -> bool {
         !self.acting().is_empty()
     }
 
-    /// The layer that makes the output alone: nothing acts on it, nothing watches its input, and its
-    /// weight is its own.
+    /// The layer, if it alone computes the output: no adapter acts on it, no probe watches its
+    /// input, and its weight is its parameter.
     pub fn unadapted(&self) -> Option<&M> {
         let alone = self.state.probe.is_none() && self.state.rows.is_none() && !self.is_adapted();
         let layer = self.acting_layer();
@@ -73,19 +72,19 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The output of the layer and its active adapters: `[tokens, d_out]`, or `[batch, d_out, …]`
-    /// of a convolution.
+    /// for a convolution.
     ///
     /// # Panics
-    /// If the input is not as wide as the layer takes; the message names the layer.
+    /// If the input does not have the layer's width; the message names the layer.
     #[track_caller]
     pub fn forward(&self, input: M::Input) -> OutputOf<M> {
         self.forward_onto(input, None)
     }
 
-    /// As [`forward`](Self::forward), added to `residual`, which has the shape of the output.
+    /// Like [`forward`](Self::forward), plus `residual`, which has the shape of the output.
     ///
     /// # Panics
-    /// As [`forward`](Self::forward).
+    /// As for [`forward`](Self::forward).
     #[track_caller]
     pub fn forward_onto(&self, input: M::Input, residual: Option<OutputOf<M>>) -> OutputOf<M> {
         self.check_width(&input);
@@ -133,8 +132,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
-    /// Everything in one operation, where the layer is a linear one and what acts on it, if
-    /// anything does, a low-rank change.
+    /// Everything in one operation, if the layer is linear and its adapters, if any, are a low-rank
+    /// change.
     fn forward_fused(
         &self,
         acting: &[&Adapter],
@@ -180,7 +179,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             .collect()
     }
 
-    /// The last adapter acts on what the others make of the layer.
+    /// Each adapter acts on the output of the layer and the adapters before it.
     fn forward_through(&self, layer: &M, adapters: &[&Adapter], input: M::Input) -> OutputOf<M> {
         let Some((last, others)) = adapters.split_last() else {
             return self.forward_layer(layer, input);
@@ -260,13 +259,13 @@ impl<M: BaseLayer> Adaptable for LoraAdapter<M> {
     }
 }
 
-/// The input types that are more convenient than `[tokens, d]`.
+/// Inputs of more convenient shapes than `[tokens, d]`.
 impl<M: BaseLayer<Input = Tensor<2>>> LoraAdapter<M> {
-    /// As [`forward`](Self::forward) for any number of leading axes:
-    /// `[…, d_in]` to `[…, d_out]`.
+    /// Like [`forward`](Self::forward), for any number of leading axes: `[…, d_in]` to
+    /// `[…, d_out]`.
     ///
     /// # Panics
-    /// As [`forward`](Self::forward).
+    /// As for [`forward`](Self::forward).
     #[track_caller]
     pub fn forward_nd<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let mut dims = input.dims();
@@ -278,7 +277,7 @@ impl<M: BaseLayer<Input = Tensor<2>>> LoraAdapter<M> {
 }
 
 impl<M: BaseLayer<Input = Tensor<1, Int>>> LoraAdapter<M> {
-    /// As [`forward`](Self::forward) for a batch of ids: `[batch, seq]` to `[batch, seq, d]`.
+    /// Like [`forward`](Self::forward), for a batch of ids: `[batch, seq]` to `[batch, seq, d]`.
     pub fn forward_2d(&self, input: Tensor<2, Int>) -> Tensor<3> {
         let [batch, seq] = input.dims();
         let output = self.forward(input.reshape([batch * seq]));

@@ -11,7 +11,7 @@ use super::LoraAdapter;
 use crate::BaseLayer;
 use crate::slot::kept::Kept;
 
-/// The name in Burn of the struct that holds a parameter.
+/// Burn's name for the struct that holds a parameter.
 const CONTAINER: &str = "Struct:LoraAdapter";
 
 /// The slot, with every part that holds tensors mapped by a function of `Module`.

@@ -1,14 +1,14 @@
-//! A layer whose rows go through different adapters.
+//! A layer whose rows use different adapters.
 
 use super::LoraAdapter;
 use crate::{BaseLayer, LayerInput, LayerOutput, Slot};
 
-/// The name that a row without an adapter has in a list of names.
+/// The name for a row without an adapter in a list of names.
 pub const BASE_ROW: &str = "__base__";
 
 impl<M: BaseLayer> LoraAdapter<M> {
-    /// The output where every row goes through an adapter of its own: `of(name, part)` gives it
-    /// for the rows of one adapter.
+    /// The output if every row has its own adapter: `of(name, part)` computes the output for the
+    /// rows of one adapter.
     ///
     /// # Panics
     /// If the number of positions is not a multiple of the number of rows.
@@ -48,7 +48,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             outputs.push(of(name, part));
             order.extend(positions);
         }
-        // Back from the order of the adapters to the order of the rows.
+        // From the order of the adapters back to the order of the rows.
         let mut places = vec![0_i64; tokens];
         for (place, position) in order.into_iter().enumerate() {
             places[position as usize] = place as i64;

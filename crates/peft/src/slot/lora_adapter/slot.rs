@@ -197,7 +197,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         if self.kept_of(&self.base_layer).is_some() {
             copy.set_weight(Slot::weight(self), copy.bias());
         }
-        // A copy with identities of its own: the optimizer keeps its state by identity.
+        // The copy gets new identities: the optimizer keeps its state by identity.
         let mut fresh = FreshIds;
         copy = copy.map(&mut fresh);
         copy.visit_params_mut(&mut |_, param| param.set_requires_grad(true));
@@ -295,8 +295,8 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             self.base_layer = self.active_layer().clone();
             self.kept = None;
         }
-        // A merged adapter has put back the part of the weight that it took. One that is dropped
-        // gives it back here.
+        // A merged adapter has put back the part of the weight that it took. One that is removed
+        // without having been merged gives it back here.
         if self.state.merged.is_empty()
             && let Some((_, weight)) = self.state.originals.first()
         {

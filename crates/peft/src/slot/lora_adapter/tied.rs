@@ -11,8 +11,8 @@ use crate::{BaseLayer, Frozen, Slot};
 
 impl LoraAdapter<Embedding> {
     /// The weight `[vocab, d]` for an output layer tied to this embedding: the layer's own, or its
-    /// copy if that is tied too, changed by those active adapters that act on both. What is merged
-    /// into the layer's own weight does not change it.
+    /// copy if that is tied too, changed by the active adapters that act on both. Adapters merged
+    /// into the layer's own weight do not affect it.
     pub fn tied_weight(&self) -> HeadWeight {
         self.active_tied_weight()
     }
@@ -30,14 +30,14 @@ impl LoraAdapter<Embedding> {
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
-    /// [`tied_weight_of`](Self::tied_weight_of) the active adapters.
+    /// [`tied_weight_of`](Self::tied_weight_of) for the active adapters.
     pub(super) fn active_tied_weight(&self) -> HeadWeight {
         let active = self.state.active.iter().filter(|_| !self.state.disabled);
         let active: Vec<&str> = active.map(String::as_str).collect();
         self.tied_weight_of(&active)
     }
 
-    /// The weight `[vocab, d]` for an output layer tied to this one, changed by those of these
+    /// The weight `[vocab, d]` for an output layer tied to this one, changed by those of the named
     /// adapters that act on both.
     pub(super) fn tied_weight_of(&self, names: &[&str]) -> HeadWeight {
         let tied = |name: &&str| self.saved(name).filter(|_| self.state.is_tied(name));

@@ -12,7 +12,8 @@ use crate::{BaseLayer, PeftError, Result, Slot};
 
 /// Whether no value is NaN or infinite.
 pub(super) fn is_finite<const D: usize>(values: &Tensor<D>) -> bool {
-    // A finite sum proves it in one pass and without a copy; large values may add up to infinity.
+    // A finite sum proves it in one pass and without a copy; large finite values may still add up
+    // to infinity.
     let values = values.clone().without_autodiff();
     let sum = values.clone().sum().into_scalar::<f32>();
     sum.is_finite() || values.is_finite().all().into_scalar::<bool>()
@@ -55,8 +56,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
-    /// The type that products with the weight take their input in, or one as exact as what they round
-    /// it to: bf16 for a weight in eight bits.
+    /// The type in which products with the weight take their input, or an equally exact one: bf16
+    /// for a weight in eight bits.
     pub fn input_dtype(&self) -> DType {
         let layer = self.acting_layer();
         match self.kept_of(layer) {
@@ -78,7 +79,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         self.release_weight();
     }
 
-    /// Stores the transposed weight of another layer over the same bytes, if that has any: for an
+    /// Stores the transposed weight of another layer over the same bytes, if it has bytes: for an
     /// output layer that was tied to an embedding.
     ///
     /// # Panics
@@ -106,7 +107,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         });
     }
 
-    /// The weight to restore once what is merged into it is removed.
+    /// The weight to restore when merged adapters are removed.
     pub(super) fn to_put_back(&self) -> StoredWeight {
         match &self.kept {
             Some(weight) => StoredWeight::Kept(weight.clone()),

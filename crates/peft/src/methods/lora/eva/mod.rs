@@ -1,5 +1,5 @@
-//! EVA (arXiv 2410.07170): `lora_A` starts as the directions in which a layer's inputs vary most, and
-//! ranks go where they vary.
+//! EVA (arXiv 2410.07170): `lora_A` starts as the directions in which a layer's inputs vary most,
+//! and layers whose inputs vary more get higher ranks.
 
 mod pca;
 
@@ -14,7 +14,7 @@ use crate::config::{EvaConfig, Fields, InitLoraWeights, TargetModules};
 use crate::slot::Probe;
 use crate::{BaseModel, LoraConfig, PeftError, PeftModel, Result};
 
-/// The most batches that are seen before it is given up.
+/// The maximum number of batches before giving up.
 const MAX_BATCHES: usize = 2000;
 
 /// A layer whose inputs are decomposed.
@@ -24,22 +24,23 @@ struct Layer {
     alpha: f64,
     /// The largest rank it can get.
     most: usize,
-    /// The layer that has the same inputs and is decomposed in its place.
+    /// The layer with the same inputs that is decomposed in its place.
     source: usize,
 }
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Sets the adapter `adapter_name`, a LoRA with `init_lora_weights = "eva"`, by the inputs its
-    /// layers have on `batches`, which are gone over until the directions no longer change
-    /// (PEFT's function of this name). `forward` runs a batch through the model; `positions` says
-    /// which rows of a layer's input `[tokens, d_in]` count, `[n]`.
+    /// Initialises the adapter `adapter_name`, a LoRA with `init_lora_weights = "eva"`, from the
+    /// inputs of its layers on `batches`, which are repeated until the directions no longer change
+    /// (PEFT's function of this name). `forward` runs a batch through the model; `positions`
+    /// returns the indices `[n]` of the rows of a layer's input `[tokens, d_in]` that count.
     ///
-    /// Layers get a rank by the variance they explain, `rank_pattern` and `alpha_pattern` then say
-    /// so; those that get none are no longer adapted. Embeddings are left as they are.
+    /// Layers get ranks by the variance that their directions explain; the ranks are stored in
+    /// `rank_pattern` and `alpha_pattern`. Layers of rank zero are no longer adapted. Embeddings
+    /// stay as they are.
     ///
     /// # Errors
-    /// If there are no batches, or other ones than the layers can be decomposed by, or the adapter
-    /// is no such LoRA.
+    /// If there are no batches, if the layers cannot be decomposed by them, or if the adapter is
+    /// not such a LoRA.
     pub fn initialize_lora_eva_weights<B>(
         &mut self,
         adapter_name: &str,
@@ -67,7 +68,7 @@ impl<M: BaseModel> PeftModel<M> {
         }
         let eva = config.eva_config.clone().unwrap_or_default();
         let mut layers = self.eva_layers(adapter_name, &config, &eva)?;
-        // The decompositions begin with random numbers, the same ones always, as in PEFT.
+        // The decompositions start with the same random numbers every time, as in PEFT.
         burn_peft_kernels::cpu_device().seed(42);
         let seen = self.eva_inputs(&layers, batches, &forward);
         for index in 0..layers.len() {
@@ -123,7 +124,7 @@ impl<M: BaseModel> PeftModel<M> {
         result.map(|()| layers)
     }
 
-    /// Runs `inside` with what sees the inputs of some layers.
+    /// Runs `inside` with probes at some layers.
     fn probed(&self, probes: &HashMap<String, Probe>, inside: impl FnOnce(&Self)) {
         let mut probed = self.clone();
         probed.visit_slots_mut(|path, slot| slot.state_mut().probe = probes.get(path).cloned());
@@ -153,7 +154,7 @@ impl<M: BaseModel> PeftModel<M> {
         hashes.clone()
     }
 
-    /// The ranks of the layers, and the decompositions of those that are a source.
+    /// The ranks of all layers, and the decompositions of those that are a source.
     fn eva_directions<B>(
         &self,
         layers: &[Layer],
@@ -210,7 +211,7 @@ impl<M: BaseModel> PeftModel<M> {
         })
     }
 
-    /// The adapter anew, with the ranks and directions.
+    /// Attaches the adapter again, with the ranks and directions.
     fn set_eva(
         &mut self,
         adapter_name: &str,
@@ -278,11 +279,12 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// As many directions as all ranks together, those that explain most of a layer's variance.
+/// Selects as many directions as all ranks add up to: those that explain the most of a layer's
+/// variance.
 fn distribution(layers: &[Layer], found: &[IncrementalPca]) -> Vec<usize> {
     let budget: usize = layers.iter().map(|layer| layer.rank).sum();
     let mut shares: Vec<(f64, usize)> = Vec::new();
-    // PEFT's order: sources first, then those with the same inputs.
+    // PEFT's order: sources first, then the layers with the same inputs.
     let sources = |is: bool| (0..layers.len()).filter(move |&i| (layers[i].source == i) == is);
     for index in sources(true).chain(sources(false)) {
         let ratios = &found[layers[index].source].explained_variance_ratio;
@@ -298,7 +300,7 @@ fn distribution(layers: &[Layer], found: &[IncrementalPca]) -> Vec<usize> {
     for (_, index) in shares.into_iter().take(budget) {
         ranks[index] += 1;
     }
-    // The decomposition that is continued is the source's, so it has the highest rank.
+    // The source's decomposition is the one that is continued, so it has the highest rank.
     for index in sources(false) {
         let source = layers[index].source;
         if ranks[source] < ranks[index] {

@@ -1,4 +1,4 @@
-//! Principal components batch by batch (Ross et al. 2008), as PEFT's `IncrementalPCA`.
+//! Principal components batch by batch (Ross et al. 2008), like PEFT's `IncrementalPCA`.
 
 use burn::tensor::Tensor;
 
@@ -13,18 +13,18 @@ pub(super) struct IncrementalPca {
     rows: usize,
     mean: Vec<f64>,
     variance: Vec<f64>,
-    /// `[wanted, d]`, row after row.
+    /// `[wanted, d]`, in row-major order.
     components: Vec<f32>,
     singular_values: Vec<f32>,
-    /// Of each component, the share of all variance.
+    /// The share of the total variance that each component explains.
     pub explained_variance_ratio: Vec<f64>,
     /// Which components hardly changed with the last batch.
     converged: Vec<bool>,
 }
 
 impl IncrementalPca {
-    /// For `wanted` components, of which one has converged when the cosine to itself before is
-    /// `tau`.
+    /// For `wanted` components. A component has converged when the cosine to its previous value is
+    /// at least `tau`.
     pub fn new(wanted: usize, tau: f64) -> Self {
         Self {
             wanted,
@@ -39,7 +39,7 @@ impl IncrementalPca {
         }
     }
 
-    /// Whether it has seen rows enough.
+    /// Whether it has seen enough rows.
     pub fn is_fitted(&self) -> bool {
         !self.components.is_empty()
     }
@@ -62,7 +62,7 @@ impl IncrementalPca {
         values
     }
 
-    /// Takes in the rows `[n, d]`; fewer than components are left out.
+    /// Adds the rows `[n, d]`. A batch with fewer rows than components is skipped.
     ///
     /// # Errors
     /// If they are not finite.
@@ -125,7 +125,8 @@ impl IncrementalPca {
         let (_, s, vt) = largest(&weight, q, 2)?;
         let mut components = vt[..self.wanted * d].to_vec();
         for row in components.chunks_mut(d) {
-            // A sign means nothing; the largest value is positive, so that none flips by chance.
+            // The sign is arbitrary; the largest value is made positive, so that no sign flips by
+            // chance.
             let largest = row
                 .iter()
                 .copied()
