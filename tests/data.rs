@@ -278,7 +278,7 @@ fn rows_that_are_cut_or_dropped_are_counted_with_the_setting() {
     lab.write("rows.jsonl", jsonl(rows));
     let said = [
         "1 of 5 rows cut to data.max_length = 6",
-        "1 of 5 rows dropped: what is learnt of them lies behind data.max_length = 6",
+        "1 of 5 rows dropped: what is learnt of them lies beyond data.max_length = 6",
         "1 of 5 rows dropped: fewer than 2 tokens",
         "1 of 5 rows dropped: their weight is 0 or their label false",
     ];

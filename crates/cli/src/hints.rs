@@ -245,7 +245,7 @@ fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Opt
     let name = command.get_name();
     if word == "device" {
         return Some(if has(&word) {
-            format!("--device stands behind the command: `peft {name} … --device cuda`")
+            format!("--device comes after the command: `peft {name} … --device cuda`")
         } else {
             format!("`peft {name}` computes on no device")
         });
@@ -298,7 +298,7 @@ fn key_tip(word: &str, value: Option<&str>) -> String {
         "model" | "data.train" => "; `peft new NAME --model M --train DATA` writes a file with it",
         _ => "",
     };
-    format!("the training file says that: `{key}` in it, or --set {key}={value} behind it{new}")
+    format!("the training file says that: `{key}` in it, or --set {key}={value} after it{new}")
 }
 
 /// The value that was given to an option: after its `=`, or as the next argument.

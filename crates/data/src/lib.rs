@@ -1,9 +1,10 @@
 //! From text files to batches of tokens.
 //!
-//! Each step is a plain type that can be looked at: a file is a [`Source`], a row holds a [`Content`]
-//! according to the file's [`Shape`], a [`Task`] and a [`Tokenizer`] make it an [`Example`], a [`Sampler`] says
-//! which come next, and some of them are a [`Batch`]. [`DataSet::load`] does it all, from the
-//! `[data]` table of a training file, and [`Examples::of_rows`] the same of rows that lie in no file.
+//! Each step is a plain type that can be inspected. A [`Source`] is a file, whose rows hold a
+//! [`Content`] according to the file's [`Shape`]. A [`Task`] and a [`Tokenizer`] turn a row into an
+//! [`Example`], a [`Sampler`] chooses which examples come next, and several of them form a
+//! [`Batch`]. [`DataSet::load`] does all of this for the `[data]` table of a training file, and
+//! [`Examples::of_rows`] for rows that are not in a file.
 //!
 //! ```text
 //! Source ──> Row ──> Content ──> Example ──> Examples ──> Sampler ──> Batch

@@ -127,7 +127,7 @@ fn unknown(first: &Map<String, Value>, file: &str) -> DataError {
             format!(
                 "`{prompt}` and `{answer}` look like a prompt and its completion: say so with \
                  data.template = \"{template}\" and data.completion_field = \"{answer}\" \
-                 (--template {} --completion-field {answer} behind peft data and peft eval), with \
+                 (--template {} --completion-field {answer} after peft data and peft eval), with \
                  what you want around them",
                 shell_quoted(&template)
             )
@@ -151,7 +151,7 @@ pub(super) fn unread_prompt(first: &Map<String, Value>, file: &str, prompt: &str
     let hint = if has_text {
         format!(
             "`{prompt}` looks like the prompt of both answers: say so with data.template = \
-             \"{template}\" (--template {} behind peft data and peft eval), with what you want \
+             \"{template}\" (--template {} after peft data and peft eval), with what you want \
              around it",
             shell_quoted(&template)
         )

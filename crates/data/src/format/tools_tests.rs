@@ -442,7 +442,7 @@ fn rows_that_are_left_out_say_why() {
     for (row, words) in seen.iter().zip([
         "no message that is to be learnt is the assistant's",
         "the weight of every answer is 0",
-        "what is learnt of them lies behind data.max_length = 24",
+        "what is learnt of them lies beyond data.max_length = 24",
         "their weight is 0",
     ]) {
         assert!(why(row).starts_with(words), "{row:?}");

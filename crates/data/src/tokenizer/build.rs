@@ -260,7 +260,7 @@ fn added(mut inner: Inner, said: &mut Declared) -> Result<Inner> {
         if found.is_some_and(|found| found != *id) {
             said.disagreements.push(format!(
                 "the added token {:?} has the id {id} in its file and gets {}, as in transformers: \
-                 added tokens have no ids but those behind the vocabulary",
+                 added tokens have no ids but those after the vocabulary",
                 token.content,
                 found.unwrap_or_default()
             ));

@@ -34,8 +34,8 @@ const DEFAULT_LENGTH: usize = 2048;
 
 impl Limits {
     /// The value of `data.max_length` if it is not set: 2,048, or the model's positions if those
-    /// are fewer. A model made for 131,072 positions would use them all, which needs more memory than people have.
-    /// Without a model there is no such length.
+    /// are fewer. The positions alone would allow some models rows of 131,072 tokens, which need
+    /// more memory than most machines have. Without a model there is no limit.
     pub fn default_length(&self) -> usize {
         match self.max_positions {
             usize::MAX => usize::MAX,

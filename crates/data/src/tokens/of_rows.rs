@@ -1,4 +1,4 @@
-//! Rows that lie in no file: those of a database, of another program, of memory.
+//! Rows that are not in a file: from a database, another program, or memory.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -14,15 +14,16 @@ use crate::tokens::examples::Examples;
 use crate::tokens::task::Task;
 
 impl Examples {
-    /// The examples of rows that lie in no file, in their order. A row is what serde makes an object
-    /// of, with the columns that a row of a file would have; `name` is how errors call the rows.
+    /// The examples of rows that are not in a file, in their order. A row is anything that serde
+    /// serialises as an object with the columns that a row of a file would have; `name` stands for
+    /// the rows in errors.
     ///
-    /// The rows pass through a file in the system's folder for temporary files, one in memory at a
-    /// time, and are then as those of any file: what was tokenised before is found again, and a run on
-    /// them resumes exactly.
+    /// The rows are written to a file in the system's folder for temporary files, with one of them
+    /// in memory at a time, and are then treated like any file: tokens are found again in the
+    /// cache, and a run on them resumes exactly.
     ///
     /// # Errors
-    /// Those of the rows, of which the first ends it; and as [`load_with`](Self::load_with).
+    /// The first error of the rows; otherwise as for [`load_with`](Self::load_with).
     pub fn of_rows<R: Serialize>(
         name: &str,
         rows: impl IntoIterator<Item = Result<R>>,
@@ -31,9 +32,9 @@ impl Examples {
         limits: Limits,
         task: &dyn Task,
     ) -> Result<Self> {
-        // Not in the cache, which nobody clears of what a killed process leaves.
+        // Not in the cache, where nobody would remove what a killed process leaves.
         let folder = own_folder()?;
-        // The same name each time, since the cache's key has it.
+        // The name is the same each time, since it is part of the cache's key.
         let path = folder.path().join("rows.jsonl");
         let cannot = |source| DataError::io(&path)(source);
         let mut file = BufWriter::new(std::fs::File::create(&path).map_err(cannot)?);
@@ -44,7 +45,7 @@ impl Examples {
             writeln!(file, "{row}").map_err(cannot)?;
         }
         file.flush().map_err(cannot)?;
-        // `find` is only called for a name that is no path.
+        // `find` is only called for a name that is not a path.
         let spec = if Path::new(name).exists() {
             format!("the rows of {name}")
         } else {
@@ -114,7 +115,7 @@ mod tests {
             of_file.iter().collect::<Vec<_>>()
         );
         assert_eq!(found.file, "stories");
-        // Tokenised once; of the rows themselves nothing stays.
+        // The rows are tokenised once; the rows themselves are not kept.
         let again = examples(rows, &cache).unwrap();
         assert_eq!(again.cache_file, found.cache_file);
         assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);

@@ -79,7 +79,7 @@ impl Dropped {
     /// The same in words; `cut_by` is the name of the length that rows are cut to.
     pub fn describe(self, cut_by: &str) -> String {
         match self {
-            Self::Cut => format!("what is learnt of them lies behind data.max_length{cut_by}"),
+            Self::Cut => format!("what is learnt of them lies beyond data.max_length{cut_by}"),
             Self::Short => "fewer than 2 tokens".into(),
             Self::NoAnswer => {
                 "no message that is to be learnt is the assistant's; data.train_on = \
@@ -165,7 +165,7 @@ impl RowCounts {
         if self.tags_cut > 0 {
             let cut = self.tags_cut;
             lines.push(format!(
-                "words with a tag behind data.max_length{cut_by}, neither learnt nor counted: {cut}"
+                "words with a tag beyond data.max_length{cut_by}, neither learnt nor counted: {cut}"
             ));
         }
         lines.extend(self.describe_dropped(cut_by));
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(
             rows.warning(" = 8").unwrap(),
             "nothing is learnt of 3 of 21 rows, more than a tenth: 2 of 21 rows dropped: what is \
-             learnt of them lies behind data.max_length = 8; 1 of 21 rows dropped: the weight of \
+             learnt of them lies beyond data.max_length = 8; 1 of 21 rows dropped: the weight of \
              every answer is 0, or its train, training, … false"
         );
         let kept = serde_json::to_string(&rows).unwrap();

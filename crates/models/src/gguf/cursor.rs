@@ -74,7 +74,7 @@ impl<'a> Cursor<'a> {
         match usize::try_from(count) {
             Ok(whole) if count <= left / least => Ok(whole),
             _ => Err(format!(
-                "{what} = {count} at byte {at}, and the {left} bytes behind it cannot hold so many: \
+                "{what} = {count} at byte {at}, and the {left} bytes after it cannot hold that many: \
                  the file is truncated or broken"
             )),
         }

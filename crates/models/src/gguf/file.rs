@@ -72,7 +72,7 @@ impl Gguf {
         let names = parts(&name).filter(|names| names.len() as u64 == count);
         let names = names.filter(|names| names[0] == name).ok_or_else(|| {
             opened.error(format!(
-                "split.count = {count}: the model is in so many files; give the first of them, \
+                "split.count = {count}: the model is in that many files; give the first of them, \
                  named NAME-00001-of-{count:05}.gguf, with the others beside it"
             ))
         })?;
@@ -347,8 +347,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<(Keys, Tensors), String> {
     let left = (bytes.len() - cursor.at()) as u64;
     if tensor_count > left / LEAST_TENSOR {
         return Err(format!(
-            "the number of tensors = {tensor_count} at byte 8, and the {left} bytes behind the keys \
-             cannot hold so many: the file is truncated or broken"
+            "the number of tensors = {tensor_count} at byte 8, and the {left} bytes after the keys \
+             cannot hold that many: the file is truncated or broken"
         ));
     }
     let mut tensors = Vec::new();
@@ -474,7 +474,7 @@ fn placed(mut tensors: Vec<Said>, start: u64, length: u64) -> std::result::Resul
         let to = from.and_then(|from| from.checked_add(bytes));
         let (Some(from), Some(to)) = (from, to.filter(|&to| to <= length)) else {
             return Err(format!(
-                "tensor {name} has the offset {offset} and {bytes} bytes behind byte {start}, and the \
+                "tensor {name} has {bytes} bytes at the offset {offset} from byte {start}, and the \
                  file has {length} bytes: it is truncated or broken"
             ));
         };

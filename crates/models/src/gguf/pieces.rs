@@ -67,7 +67,7 @@ pub(super) fn merges(file: &Gguf, tokens: &[&str], scores: Option<Vec<f64>>) -> 
         bytes += token.len() * (merges.len() - start);
         if bytes > MOST {
             return Err(file.error(format!(
-                "the merges of tokenizer.ggml.tokens come to more than {MOST} bytes at token {id}: so many \
+                "the merges of tokenizer.ggml.tokens come to more than {MOST} bytes at token {id}: that many \
                  are not read"
             )));
         }

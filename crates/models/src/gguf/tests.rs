@@ -191,7 +191,7 @@ fn a_file_that_lies_is_refused_with_the_place() {
         ),
         (
             one(tensor("w", &[16], 0, 32)),
-            "tensor w has the offset 32 and 64 bytes behind byte 64, and the file has 128 bytes",
+            "tensor w has 64 bytes at the offset 32 from byte 64, and the file has 128 bytes",
         ),
         (
             one(tensor("w", &[16], 0, u64::MAX - 31)),

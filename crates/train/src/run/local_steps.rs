@@ -36,7 +36,7 @@ impl LocalSteps {
     /// is not set.
     ///
     /// # Errors
-    /// If what is trained does not go with local steps, or if the device fails.
+    /// If the run cannot be combined with local steps, or if the device fails.
     pub fn begin<M: Module>(
         config: &DistributedConfig,
         model: &M,
@@ -101,7 +101,7 @@ impl LocalSteps {
         collect(exchange, folder, own.to_vec())
     }
 
-    /// Continues from a checkpoint that so many `ranks` have written: returns the model and the
+    /// Continues from a checkpoint that `ranks` ranks have written: returns the model and the
     /// optimizer as this rank had them. If the number of ranks has changed, a rank without its own
     /// file takes another rank's.
     ///

@@ -224,7 +224,7 @@ fn pattern(keys: &mut Keys, switches: &Switches, usual: usize) -> Result<()> {
     }
     let every = (0..=switches.layers.len()).find(|&every| windows(every));
     let every = every.ok_or_else(|| {
-        refused("layer_types: GGUF files can say that all but every so many-th layer have a window, not this")
+        refused("layer_types: GGUF files can say that all layers except every n-th have a window, not this")
     })?;
     keys.size("attention.sliding_window_pattern", every)
 }

@@ -233,7 +233,7 @@ fn windows_are_said_where_llama_cpp_has_them() {
     let error = deeper(&config, weights.as_ref(), 64)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("all but every so many-th"), "{error}");
+    assert!(error.contains("all layers except every n-th"), "{error}");
     // For Mistral it ignores them: the file is written, with a remark.
     let (config, weights) = folder("mistral");
     let notes = self::plan(&config, weights.as_ref()).unwrap().notes;

@@ -19,8 +19,8 @@ use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics::StepMetrics;
 use crate::seeing::metrics_file::TrainLog;
 
-/// The most steps whose numbers wait on a GPU: a loss that is not finite is noticed after so many
-/// steps at the latest.
+/// The most steps whose numbers wait on a GPU: a loss that is not finite is noticed this many steps
+/// later at most.
 const MOST: usize = 50;
 
 /// A finished step.

@@ -192,7 +192,7 @@ fn same_chats(source: &Tokenizer, read: &Tokenizer) -> Result<()> {
     };
     let after_marks = match after_marks {
         0 => String::new(),
-        _ => "; behind special tokens the file's tokenizer puts no space (▁), as llama.cpp's may"
+        _ => "; after special tokens the file's tokenizer puts no space (▁), as llama.cpp's may"
             .into(),
     };
     say(format!(
