@@ -29,15 +29,15 @@ fn entries_of_patterns_and_indices_without_effect_are_named() {
     let cases = [
         (
             "peft.rank_pattern={\"c_attn\"=2,\"q_proj\"=3}",
-            "rank_pattern: no effect of q_proj:",
+            "rank_pattern: entries with no effect: q_proj (",
         ),
         (
             "peft.alpha_pattern={\"h.7.attn.c_attn\"=2}",
-            "alpha_pattern: no effect of h.7.attn.c_attn:",
+            "alpha_pattern: entries with no effect: h.7.attn.c_attn (",
         ),
         (
             "peft.layers_to_transform=[0,7,9]",
-            "layers_to_transform: no effect of 7, 9:",
+            "layers_to_transform: entries with no effect: 7, 9 (",
         ),
         (
             "peft.exclude_modules=[\"h.0.attn.c_attn\",\"v_proj\"]",
@@ -55,7 +55,7 @@ fn entries_of_patterns_and_indices_without_effect_are_named() {
     ];
     let said = said(&lab, &patterns);
     assert!(
-        said.contains("layers_pattern: no effect of layers:"),
+        said.contains("layers_pattern: entries with no effect: layers ("),
         "{said}"
     );
 }
@@ -88,7 +88,7 @@ fn the_patterns_of_other_methods_too() {
     ];
     let said = said(&lab, &keys);
     assert!(
-        said.contains("n_frequency_pattern: no effect of c_atn:"),
+        said.contains("n_frequency_pattern: entries with no effect: c_atn ("),
         "{said}"
     );
 }

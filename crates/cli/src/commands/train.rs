@@ -88,7 +88,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let exchange = ranks::current();
     launcher::check(exchange.size(), &config.training.output_dir)?;
     if args.dry_run && exchange.size() > 1 {
-        bail!("--dry-run is one process's: run it without mpirun or srun");
+        bail!("--dry-run needs a single process: run it without mpirun or srun");
     }
     check_same_config(&*exchange, &config)?;
     if args.tui {

@@ -56,7 +56,7 @@ impl Modules {
                 "Transformer" => {
                     let below = text("path").unwrap_or_default();
                     return Err(bad(format!(
-                        "the model lies in {below}: name that folder, with --pooling"
+                        "the model is in {below}: name that folder, with --pooling"
                     )));
                 }
                 "Pooling" => {

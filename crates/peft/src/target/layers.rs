@@ -199,14 +199,18 @@ fn warn_unused_blocks(common: &CommonConfig, matcher: &Matcher, paths: &[String]
     let unused: Vec<_> = unused.map(i64::to_string).collect();
     if !unused.is_empty() {
         let unused = unused.join(", ");
-        tracing::warn!("layers_to_transform: no effect of {unused}: no such block is adapted");
+        tracing::warn!(
+            "layers_to_transform: entries with no effect: {unused} (no such block is adapted)"
+        );
     }
     let unused = common.layer_patterns().iter().enumerate();
     let unused = unused.filter(|(number, _)| !patterns.contains(number));
     let unused: Vec<_> = unused.map(|(_, pattern)| pattern.as_str()).collect();
     if !unused.is_empty() {
         let unused = unused.join(", ");
-        tracing::warn!("layers_pattern: no effect of {unused}: no adapted layer lies in such");
+        tracing::warn!(
+            "layers_pattern: entries with no effect: {unused} (no adapted layer is in such a list)"
+        );
     }
     Ok(())
 }
@@ -234,7 +238,9 @@ pub(crate) fn warn_unused_patterns(config: &Map<String, Value>, paths: &[String]
         }
         if !unused.is_empty() {
             let unused = unused.join(", ");
-            tracing::warn!("{key}: no effect of {unused}: no adapted layer is called so");
+            tracing::warn!(
+                "{key}: entries with no effect: {unused} (no adapted layer has such a name)"
+            );
         }
     }
     Ok(())

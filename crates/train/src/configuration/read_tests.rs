@@ -96,7 +96,7 @@ fn errors_name_the_file_the_key_and_the_way_out() {
     let message = error(&["peft.task_type=SEQ_CLS"]);
     assert_eq!(
         message,
-        "--set peft.task_type=SEQ_CLS: peft.task_type = \"SEQ_CLS\": what training.objective = \"sft\" trains is \
+        "--set peft.task_type=SEQ_CLS: peft.task_type = \"SEQ_CLS\": training.objective = \"sft\" trains \
          \"CAUSAL_LM\"; leave the key out, or choose another objective"
     );
     let classifier = ["peft.task_type=SEQ_CLS", "training.objective=classify"];

@@ -56,7 +56,7 @@ pub enum ConfigProblem {
     Method(String),
     /// A task that the objective cannot train.
     #[error(
-        "peft.task_type = {task}: what training.objective = \"{objective}\" trains is {trained}; leave the \
+        "peft.task_type = {task}: training.objective = \"{objective}\" trains {trained}; leave the \
          key out, or choose another objective"
     )]
     Task {

@@ -132,13 +132,13 @@ fn check_of_kind(config: &ClassifyConfig) -> std::result::Result<(), String> {
     check_weights("classify.pos_weight", pos.as_ref(), labels)?;
     match config.problem_type {
         Some(ProblemType::MultiLabelClassification) if weights.is_some() => Err(
-            "classify.class_weights is of one label, and classify.problem_type = \
-             \"multi_label_classification\" is of several: use classify.pos_weight"
+            "classify.class_weights is for one label for each text, and classify.problem_type = \
+             \"multi_label_classification\" has several: use classify.pos_weight"
                 .into(),
         ),
         Some(ProblemType::SingleLabelClassification) if pos.is_some() => Err(
-            "classify.pos_weight is of several labels, and classify.problem_type = \
-             \"single_label_classification\" is of one: use classify.class_weights"
+            "classify.pos_weight is for several labels for each text, and classify.problem_type = \
+             \"single_label_classification\" has one: use classify.class_weights"
                 .into(),
         ),
         Some(ProblemType::Regression) if weights.is_some() || pos.is_some() => Err(

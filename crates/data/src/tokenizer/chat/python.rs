@@ -61,7 +61,7 @@ fn represent(value: &Value, out: &mut String, depth: usize) -> Result<(), Error>
 }
 
 pub(super) fn too_deep() -> Error {
-    let problem = "a value lies in itself, or in too many others";
+    let problem = "a value contains itself, or is nested too deeply";
     Error::new(ErrorKind::InvalidOperation, problem)
 }
 
