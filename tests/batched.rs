@@ -254,7 +254,7 @@ fn rows_that_cannot_go_on_are_refused() {
     );
     generate(
         &mask(&[1, 1, 1, 0, 0, 0]),
-        &["row 1", "a token to go on from"],
+        &["row 1", "a token to continue"],
     );
     generate(&mask(&[1, 1, 2, 1, 1, 1]), &["attention_mask holds 2"]);
     generate(

@@ -183,7 +183,7 @@ fn rows_of_several_shapes_are_evaluated_on() {
     // What is evaluated on is free: the run goes on.
     lab.write("run.toml", RUN);
     let out = lab.ok(&[&run[..3], &["training.max_steps=9", "--resume"]].concat());
-    assert!(out.starts_with("going on from out/checkpoint-7"), "{out}");
+    assert!(out.starts_with("resuming from out/checkpoint-7"), "{out}");
     lab.write(
         "bad.toml",
         RUN.replace(
@@ -229,7 +229,7 @@ fn a_run_killed_in_the_middle_of_a_mixture_ends_like_one_that_was_not() {
             child.wait().unwrap();
         }
         let out = lab.ok(&run(&["--resume"]));
-        assert!(out.starts_with("going on from out/checkpoint-"), "{out}");
+        assert!(out.starts_with("resuming from out/checkpoint-"), "{out}");
         for file in ["adapter_model.safetensors", "checkpoint-60/optimizer.bpk"] {
             let same = lab.read(&format!("out/{file}")) == lab.read(&format!("whole/{file}"));
             assert!(same, "{file} differs, {more:?}");

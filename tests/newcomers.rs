@@ -237,7 +237,7 @@ fn all_weights_of_any_family_are_trained_and_resumed() {
         let keys = [&["training.logging_steps=1"], &full[..]].concat();
         let answer = try_train(&lab, "again", &keys, &["--resume", "whole/checkpoint-2"]);
         assert_eq!(answer.code, Some(0), "{family}: {answer:?}");
-        let begun = "going on from whole/checkpoint-2, step 2 of 4";
+        let begun = "resuming from whole/checkpoint-2, step 2 of 4";
         assert!(answer.out.starts_with(begun), "{family}: {answer:?}");
         let file = |folder: &str| lab.read(&format!("{folder}/model.safetensors"));
         assert!(file("again") == file("whole"), "{family}");

@@ -162,7 +162,7 @@ fn a_run_that_is_killed_goes_on_from_the_reference_it_began_with() {
         child.kill().unwrap();
         child.wait().unwrap();
         let out = lab.ok(&[&["train", "run.toml", "--resume"][..], &with].concat());
-        assert!(out.starts_with("going on from out/checkpoint-"), "{out}");
+        assert!(out.starts_with("resuming from out/checkpoint-"), "{out}");
         for file in ["adapter_model.safetensors", "checkpoint-24/optimizer.bpk"] {
             let same = lab.read(&format!("out/{file}")) == lab.read(&format!("whole/{file}"));
             assert!(same, "{file} differs with {sets:?}");

@@ -126,7 +126,7 @@ fn a_run_killed_at_ten_random_moments_ends_like_one_that_was_not() {
         begun_from.push(first);
     }
     // Had they all run to their ends or not begun, this would show nothing.
-    let middle = |line: &&String| line.starts_with("going on from") && !line.contains("step 40");
+    let middle = |line: &&String| line.starts_with("resuming from") && !line.contains("step 40");
     let middles = begun_from.iter().filter(middle).count();
     assert!(middles >= 5, "{begun_from:?}");
     println!("{begun_from:#?}");
@@ -148,7 +148,7 @@ fn all_weights_go_on_too() {
     child.kill().unwrap();
     child.wait().unwrap();
     let out = lab.ok(&[&["train", "run.toml", "--resume"][..], &full].concat());
-    assert!(out.starts_with("going on from out/checkpoint-"), "{out}");
+    assert!(out.starts_with("resuming from out/checkpoint-"), "{out}");
     for file in ["model.safetensors", "checkpoint-40/model.safetensors"] {
         assert!(
             lab.read(&format!("out/{file}")) == lab.read(&format!("whole/{file}")),
@@ -170,7 +170,7 @@ fn what_does_not_fit_is_named() {
     for (set, named) in [
         (
             "training.learning_rate=0.1",
-            "cannot go on from out/checkpoint-3: its run had training.learning_rate = 0.02, this \
+            "cannot resume from out/checkpoint-3: its run had training.learning_rate = 0.02, this \
              one has 0.1",
         ),
         ("training.seed=7", "training.seed"),
@@ -195,12 +195,12 @@ fn what_does_not_fit_is_named() {
     );
     let out = lab.ok(&[&short[..1], &short[2..], &["--resume", "run.toml"]].concat());
     assert!(
-        out.starts_with("going on from out/checkpoint-3, step 3 of 3"),
+        out.starts_with("resuming from out/checkpoint-3, step 3 of 3"),
         "{out}"
     );
     lab.fails(
         &["train", "run.toml", "--resume", "model"],
-        &["cannot go on from model"],
+        &["cannot resume from model"],
     );
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
 
@@ -211,7 +211,7 @@ fn what_does_not_fit_is_named() {
     assert!(
         answer
             .err
-            .contains("goes on to step 6 (training.max_steps was 3 and is 6)"),
+            .contains("continues to step 6 (training.max_steps was 3 and is 6)"),
         "{answer:?}"
     );
     let elsewhere = [
@@ -241,7 +241,7 @@ fn other_rows_in_the_same_number_are_named() {
         &resume,
         &[
             "had other rows to train on",
-            "give it the same data, or begin anew without --resume",
+            "give it the same data, or start over without --resume",
         ],
     );
     lab.write("rows.jsonl", rows);
@@ -266,11 +266,11 @@ fn a_broken_checkpoint_is_passed_over() {
         }
         let answer = lab.peft(&[&run[..], &["--resume"]].concat());
         assert_eq!(answer.code, Some(0), "{name}: {answer:?}");
-        assert!(answer.err.contains("is passed over"), "{name}: {answer:?}");
+        assert!(answer.err.contains("is skipped"), "{name}: {answer:?}");
         assert!(
             answer
                 .out
-                .starts_with("going on from out/checkpoint-6, step 6 of 7"),
+                .starts_with("resuming from out/checkpoint-6, step 6 of 7"),
             "{name}: {answer:?}"
         );
         assert_eq!(lab.read("out/adapter_model.safetensors"), whole, "{name}");
@@ -289,7 +289,7 @@ fn auto_goes_on_where_it_can_and_begins_anew_where_it_cannot() {
     let adapter = lab.read("out/adapter_model.safetensors");
     let out = lab.ok(&auto);
     assert!(
-        out.starts_with("going on from out/checkpoint-7, step 7 of 7"),
+        out.starts_with("resuming from out/checkpoint-7, step 7 of 7"),
         "{out}"
     );
 
@@ -401,7 +401,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     // Forgetting --resume is not silent; with it the run ends like the whole one.
     let out = lab.ok(&with(&["--resume"]));
     assert!(
-        out.starts_with(&format!("going on from out/{}, step ", checkpoints[0])),
+        out.starts_with(&format!("resuming from out/{}, step ", checkpoints[0])),
         "{out}"
     );
     assert_eq!(
@@ -442,7 +442,7 @@ fn a_file_in_the_place_of_a_checkpoint_stops_no_run() {
         "training.max_steps=6",
         "--resume",
     ]);
-    assert!(out.starts_with("going on from out/checkpoint-3"), "{out}");
+    assert!(out.starts_with("resuming from out/checkpoint-3"), "{out}");
     assert_eq!(lab.read("out/checkpoint-6/checkpoint-6"), b"mine");
     assert!(lab.path("out/checkpoint-6/optimizer.bpk").exists());
 }

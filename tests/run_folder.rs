@@ -130,7 +130,7 @@ fn an_earlier_run_is_taken_the_place_of_only_with_force_and_then_as_a_whole() {
     lab.ok(&["train", "train.toml", "--print-config"]);
     lab.ok(&["train", "train.toml", "--dry-run"]);
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
-    // Nor does `--resume` that finds nothing to go on from.
+    // Nor does `--resume` that finds nothing to resume from.
     let state = lab.read("out/checkpoint-3/trainer_state.toml");
     for name in lab.names("out/checkpoint-3") {
         fs::remove_file(lab.path(&format!("out/checkpoint-3/{name}"))).unwrap();

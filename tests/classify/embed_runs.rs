@@ -332,7 +332,7 @@ fn scored_pairs_are_learnt() {
     lab.fails(
         &again,
         &[
-            "embed.loss wants rows of two texts or more",
+            "embed.loss needs rows of two texts or more",
             "these have one text",
         ],
     );

@@ -159,7 +159,7 @@ impl Rows {
         let place = self.file.display();
         let Some(first) = mask.iter().position(|&value| value == 1) else {
             bail!(
-                "{place}: attention_mask is 0 throughout row {row}: a text needs a token to go on from"
+                "{place}: attention_mask is 0 throughout row {row}: a text needs a token to continue"
             );
         };
         if let Some(hole) = mask[first..].iter().position(|&value| value == 0) {

@@ -18,7 +18,7 @@ pub(crate) fn with_own_names(
         match map.get(own).filter(|value| !value.is_null()) {
             Some(given) if *given != value => {
                 return Err(format!(
-                    "{own} = {given} and {other} = {value} are two names of one thing and \
+                    "{own} = {given} and {other} = {value} have the same meaning and \
                      disagree: keep one of them"
                 ));
             }

@@ -31,7 +31,7 @@ pub enum ConfigError {
         supported: Vec<&'static str>,
     },
     /// The name is not one of a published model.
-    #[error("no preset `{name}`; there are: {}", presets.join(", "))]
+    #[error("no preset `{name}`; the presets are: {}", presets.join(", "))]
     NoPreset {
         /// The name.
         name: String,

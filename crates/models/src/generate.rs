@@ -168,7 +168,7 @@ fn check_length(model: &impl CausalLm, tokens: usize, new: usize) -> Result<()> 
     if !model.has_last_position() {
         tracing::warn!(
             "a prompt of {tokens} tokens and max_new_tokens {new} go beyond the {max_positions} \
-             positions that the model was trained for: what it says there may be poor"
+             positions that the model was trained for: the text there may be poor"
         );
         return Ok(());
     }

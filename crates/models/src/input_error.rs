@@ -9,12 +9,12 @@ pub enum InputError {
     EmptyPrompt,
     /// The model is an encoder, which does not continue texts.
     #[error(
-        "the model is an encoder, whose tokens see each other both ways: it does not go on with a text"
+        "the model is an encoder, whose tokens attend to each other in both directions: it cannot generate text"
     )]
     Encoder,
     /// A token id is outside of the vocabulary.
     #[error(
-        "the prompt holds the token id {id}, but the model knows {vocab_size} tokens only: is this \
+        "the prompt holds the token id {id}, but the model knows only {vocab_size} tokens: is this \
          the model's tokenizer?"
     )]
     UnknownToken {
@@ -25,8 +25,8 @@ pub enum InputError {
     },
     /// A prompt leaves no position for a new token.
     #[error(
-        "the prompt has {tokens} tokens, and the model has {}, of which the new text needs one at \
-         least: shorten the prompt by {} tokens",
+        "the prompt has {tokens} tokens, and the model has {}, of which the new text needs at \
+         least one: shorten the prompt by {} tokens",
         described(*max_positions, *adapter_positions), tokens + 1 - max_positions
     )]
     PromptTooLong {

@@ -87,7 +87,7 @@ pub fn head_for(files: &ModelFiles, adapters: &[PathBuf]) -> Result<Option<Wante
 pub fn check_causal(model: &impl CausalLm) -> Result<()> {
     ensure!(
         model.is_causal(),
-        "the model is an encoder, whose tokens see each other both ways: it does not go on with a text, \
+        "the model is an encoder, whose tokens attend to each other in both directions: it cannot generate text, \
          and has no loss as a language model; train it with training.objective = \"classify\", \"tag\" or \
          \"embed\", and ask it by `peft predict` or `peft forward`"
     );

@@ -11,7 +11,7 @@ pub enum FileProblem {
     #[error("{0}")]
     Content(String),
     /// Its extension is not one that can be read.
-    #[error("ends in {0:?}, a kind of file that is not read; read are {FILE_KINDS}")]
+    #[error("ends in {0:?}, a kind of file that is not supported; supported: {FILE_KINDS}")]
     Kind(String),
     /// It is a Parquet file, and this crate was built without Parquet.
     #[error(

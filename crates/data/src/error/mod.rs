@@ -60,7 +60,7 @@ pub enum DataError {
 
     /// Columns that match no known shape.
     #[error(
-        "{file} has the columns {}, which is not a known shape; known are {known}; {hint}",
+        "{file} has the columns {}, which is not a known shape; known: {known}; {hint}",
         columns.join(", ")
     )]
     UnknownShape {

@@ -67,7 +67,7 @@ pub fn read_adapter(file: impl AsRef<Path>, model: &AutoModel, folder: &Path) ->
             .insert(path.to_string(), rank)
             .is_some_and(|other| other != rank)
         {
-            return Err(bad("has another rank than its fellow"));
+            return Err(bad("has a different rank from its counterpart"));
         }
         tensors.push((
             format!("base_model.model.{path}.{key}.weight"),
@@ -75,7 +75,7 @@ pub fn read_adapter(file: impl AsRef<Path>, model: &AutoModel, folder: &Path) ->
         ));
     }
     if tensors.len() != 2 * ranks.len() {
-        return Err(file.error("has a lora_a without a lora_b, or the other way round"));
+        return Err(file.error("has a lora_a without a lora_b, or vice versa"));
     }
     let config = adapter_config(&ranks, alpha).ok_or_else(|| file.error("has no tensors"))?;
     let path = folder.join(CONFIG_NAME);
@@ -94,7 +94,9 @@ fn architecture(file: &Gguf) -> Result<&'static Architecture> {
     let name = file.text(key)?.ok_or_else(|| file.missing(key))?;
     Architecture::of(name).ok_or_else(|| {
         let all = Architecture::all();
-        file.error(format!("{key} = {name:?} is not read; read are {all}"))
+        file.error(format!(
+            "{key} = {name:?} is not supported; supported: {all}"
+        ))
     })
 }
 

@@ -419,7 +419,7 @@ fn tensor(cursor: &mut Cursor, alignment: u64) -> std::result::Result<Said, Stri
     let number = cursor.u32(&what)?;
     let of = GgmlType::of(number).ok_or_else(|| {
         let known = GgmlType::readable();
-        bad(format!("type {number} is not known; read are {known}"))
+        bad(format!("type {number} is not known; known: {known}"))
     })?;
     let offset = cursor.u64(&what)?;
     // If one dimension were 0, nothing would limit the others.

@@ -76,7 +76,9 @@ impl Translated {
         let name = file.text(key)?.ok_or_else(|| file.missing(key))?;
         let architecture = Architecture::of(name).ok_or_else(|| {
             let all = Architecture::all();
-            file.error(format!("{key} = {name:?} is not read; read are {all}"))
+            file.error(format!(
+                "{key} = {name:?} is not supported; supported: {all}"
+            ))
         })?;
         let mut written = vec![
             ("config.json", Value::Object(config(&file, architecture)?)),

@@ -18,8 +18,8 @@ pub(super) fn parameters(keys: &Keys, of: &Architecture) -> Result<Value> {
     let turned = keys.whole("rope.dimension_count")?.unwrap_or(head_dim);
     if turned != head_dim && of.changes == Changes::Interleaved {
         return Err(keys.file.error(format!(
-            "{}.rope.dimension_count = {turned}, and heads are {head_dim} wide: heads of which a part \
-             is turned are not supported for \"{}\"",
+            "{}.rope.dimension_count = {turned}, and heads are {head_dim} wide: partly rotated heads \
+             are not supported for \"{}\"",
             of.name, of.name
         )));
     }

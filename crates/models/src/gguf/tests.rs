@@ -171,7 +171,7 @@ fn a_file_that_lies_is_refused_with_the_place() {
         ),
         (
             one(tensor("w", &[1], 77, 0)),
-            "type 77 is not known; read are F32, F16, BF16, Q8_0",
+            "type 77 is not known; known: F32, F16, BF16, Q8_0",
         ),
         (
             one(tensor("w", &[33], 2, 0)),

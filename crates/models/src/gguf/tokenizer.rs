@@ -212,8 +212,11 @@ fn pairs(file: &Gguf, merges: Vec<&str>) -> Result<Vec<Value>> {
         Some(json!([merge[..at], merge[at + 1..]]))
     };
     let pair = |(index, merge)| {
-        pair(merge)
-            .ok_or_else(|| file.error(format!("{MERGES} has {merge:?} at place {index}: no pair")))
+        pair(merge).ok_or_else(|| {
+            file.error(format!(
+                "{MERGES} has {merge:?} at place {index}: not a pair"
+            ))
+        })
     };
     merges.into_iter().enumerate().map(pair).collect()
 }

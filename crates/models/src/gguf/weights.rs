@@ -52,7 +52,7 @@ impl GgufWeights {
             if multiple == 0 || !info.shape[0].is_multiple_of(multiple) {
                 return Err(file.error(format!(
                     "tensor {name} is {:?}: its rows are not a multiple of {multiple}, which {}'s heads \
-                     ask for",
+                     require",
                     info.shape, of.name
                 )));
             }
@@ -99,7 +99,7 @@ impl Gguf {
         let of = self.tensors[name].of;
         of.blocks.ok_or_else(|| {
             self.error(format!(
-                "tensor {name} is {}, which is not read; read are {}",
+                "tensor {name} is {}, which is not supported; supported: {}",
                 of.name,
                 GgmlType::readable()
             ))

@@ -64,7 +64,7 @@ impl Hub {
                 Ok(path) => return self.check_size(file, path, size.get()).map(Some),
                 Err(error) if status(&error) == Some(404) => return Ok(None),
                 Err(error) if attempt <= RETRIES && is_broken_off(&error) => {
-                    tracing::warn!("{file}: {error}; going on from where it stopped");
+                    tracing::warn!("{file}: {error}; continuing from where it stopped");
                     std::thread::sleep(Duration::from_secs(attempt));
                 }
                 Err(error) => return Err(self.explain(file, &error)),

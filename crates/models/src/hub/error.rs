@@ -24,7 +24,7 @@ pub enum HubError {
         names: String,
     },
     /// A transfer ended too early or too late.
-    #[error("{hub}, {file}: {got} bytes came where {announced} were announced; try again")]
+    #[error("{hub}, {file}: received {got} bytes of {announced}; try again")]
     Size {
         /// The repository.
         hub: String,

@@ -19,8 +19,8 @@ pub(super) fn other_weights(folder: &Path) -> Option<String> {
     }
     if let Some(name) = first(&shard) {
         return Some(format!(
-            "the shard {name} without model.safetensors.index.json, which says what is in which: \
-             get that file from where the model is from"
+            "the shard {name} without model.safetensors.index.json, which lists the tensors of \
+             each shard: get that file from the model's source"
         ));
     }
     for (name, whose, with) in [

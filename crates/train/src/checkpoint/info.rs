@@ -62,7 +62,7 @@ impl CheckpointInfo {
         }
         let step = latest.as_ref().map_or(0, |latest| latest.step);
         for (_, error) in broken.iter().filter(|(broken, _)| *broken > step) {
-            tracing::warn!("{error}; this checkpoint is passed over");
+            tracing::warn!("{error}; this checkpoint is skipped");
         }
         if latest.is_none() && !broken.is_empty() {
             return Err(TrainError::resume(output_dir, ResumeProblem::AllBroken));

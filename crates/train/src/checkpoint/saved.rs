@@ -187,7 +187,7 @@ impl Saved {
             });
         let changed: Vec<String> = changed.collect();
         Some(format!(
-            "{} is of a run of {then} steps, and this one goes on to step {now} ({}): from here on \
+            "{} is of a run of {then} steps, and this one continues to step {now} ({}): from here on \
              the learning rate is that of a run of {now} steps",
             checkpoint.display(),
             changed.join(", ")

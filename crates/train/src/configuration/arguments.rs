@@ -247,7 +247,7 @@ impl TrainingArguments {
         let is_meant = self.max_steps > 0 || total_steps >= FEW;
         (!is_meant).then(|| {
             format!(
-                "the run has {total_steps} optimizer steps, of which little is learnt: raise \
+                "the run has {total_steps} optimizer steps, from which little is learnt: raise \
                  training.num_train_epochs, or lower per_device_train_batch_size or \
                  gradient_accumulation_steps"
             )

@@ -77,7 +77,7 @@ impl DistributedConfig {
         };
         if self.sync.is_some() {
             return problem(format!(
-                "sync = \"step\" and distributed.local_steps = {steps} are two ways: keep one of them"
+                "sync = \"step\" and distributed.local_steps = {steps} exclude each other: keep one of them"
             ));
         }
         if steps == 0 {
@@ -100,8 +100,8 @@ impl DistributedConfig {
         self.local_steps
             .filter(|_| parameters.iter().any(is_adalora))?;
         Some(ConfigProblem::Distributed(
-            "local_steps does not go with peft_type = \"ADALORA\", which chooses its ranks from the \
-             gradients of every step: leave it out, or take LORA"
+            "local_steps cannot be combined with peft_type = \"ADALORA\", which chooses its ranks from the \
+             gradients of every step: leave it out, or use LORA"
                 .into(),
         ))
     }

@@ -317,7 +317,7 @@ mod tests {
     fn misspelt_unsupported_and_unknown_keys_are_told_apart() {
         assert_eq!(misspelt("training.learnin_rate"), "learning_rate?");
         assert!(misspelt("training.fsdp").contains("does not support yet"));
-        assert!(misspelt("data.zzz").starts_with("known are train, validation"));
+        assert!(misspelt("data.zzz").starts_with("known: train, validation"));
         assert_eq!(misspelt("data.Max-Length"), "max_length?");
         let file: Table = "model = 'a'\n[training]\nseed = 1".parse().unwrap();
         assert_eq!(Known::of(&file).first_unknown(&file), None);

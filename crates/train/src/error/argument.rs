@@ -139,7 +139,7 @@ pub enum ArgumentProblem {
         eval_steps: usize,
     },
     /// A metric that the objective does not have.
-    #[error("is \"{metric}\", which is not measured; measured are {}", measured.join(", "))]
+    #[error("is \"{metric}\", which is not measured; measured: {}", measured.join(", "))]
     NotMeasured {
         /// The metric.
         metric: &'static str,

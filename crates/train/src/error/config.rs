@@ -163,7 +163,7 @@ pub enum ConfigProblem {
 
 fn way_out(meant: &[String], note: &str, known: &[String]) -> String {
     match (meant.join(" or "), note) {
-        (meant, "") if meant.is_empty() => format!("known are {}", known.join(", ")),
+        (meant, "") if meant.is_empty() => format!("known: {}", known.join(", ")),
         (meant, note) if meant.is_empty() => note.to_string(),
         (meant, "") => format!("did you mean {meant}?"),
         (meant, note) => format!("did you mean {meant} ({note})?"),

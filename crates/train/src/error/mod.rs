@@ -76,7 +76,7 @@ pub enum TrainError {
     },
 
     /// A checkpoint that a run cannot resume from.
-    #[error("cannot go on from {}: {problem}", checkpoint.display())]
+    #[error("cannot resume from {}: {problem}", checkpoint.display())]
     Resume {
         /// The checkpoint, or the file of it that is wrong.
         checkpoint: PathBuf,

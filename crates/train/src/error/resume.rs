@@ -8,16 +8,16 @@ pub enum ResumeProblem {
     #[error("it is not a checkpoint: there is no {0} in it")]
     NoCheckpoint(&'static str),
     /// No checkpoint in the folder is complete.
-    #[error("every checkpoint in it is broken; begin anew without --resume")]
+    #[error("every checkpoint in it is broken; start over without --resume")]
     AllBroken,
     /// A file of it is missing.
     #[error("it is missing")]
     Missing,
     /// A file of it differs from what was written.
-    #[error("it is not what the run has written: cut off, or changed ({0} bytes)")]
+    #[error("it is not what the run wrote: it was truncated or changed ({0} bytes)")]
     Changed(u64),
     /// The state of the run differs from what was written.
-    #[error("it is not what the run has written: cut off, or changed")]
+    #[error("it is not what the run wrote: it was truncated or changed")]
     StateChanged,
     /// The state of the run cannot be read.
     #[error("it is not the state of a run ({bytes} bytes): {error}")]
@@ -32,8 +32,8 @@ pub enum ResumeProblem {
     NoToml(String),
     /// A different value of a key that changes what is computed.
     #[error(
-        "its run had {key} = {then}, this one has {now}, and the result would be neither's; set it \
-         back, or begin anew"
+        "its run had {key} = {then}, this one has {now}, and the result would be that of neither; \
+         set it back, or start over"
     )]
     OtherKey {
         /// The key.
@@ -44,7 +44,7 @@ pub enum ResumeProblem {
         now: String,
     },
     /// A different value of a key of the adapter.
-    #[error("its adapter has {key} = {then}, this run's has {now}; set it back, or begin anew")]
+    #[error("its adapter has {key} = {then}, this run's has {now}; set it back, or start over")]
     OtherAdapter {
         /// The key.
         key: String,
@@ -75,7 +75,7 @@ pub enum ResumeProblem {
     /// A different value of a key of the model's `config.json`.
     #[error(
         "its model's config.json had {key} = {then}, this run's has {now}, and the result would be \
-         neither's; set it back, or begin anew"
+         that of neither; set it back, or start over"
     )]
     OtherModel {
         /// The key.
@@ -88,7 +88,7 @@ pub enum ResumeProblem {
     /// A different amount of data.
     #[error(
         "its run had {} examples with {} tokens to train on, this one has {} with {}; give it the \
-         same data, or begin anew without --resume", then.0, then.1, now.0, now.1
+         same data, or start over without --resume", then.0, then.1, now.0, now.1
     )]
     OtherLength {
         /// The checkpoint's examples and tokens.
@@ -98,8 +98,8 @@ pub enum ResumeProblem {
     },
     /// Different data of the same length.
     #[error(
-        "its run had other rows to train on, as many with as many tokens, or the same in another \
-         order (BLAKE3 {then}, this run's {now}); give it the same data, or begin anew without \
+        "its run had other rows to train on, with as many tokens, or the same rows in another \
+         order (BLAKE3 {then}, this run's {now}); give it the same data, or start over without \
          --resume"
     )]
     OtherRows {

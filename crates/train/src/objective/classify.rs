@@ -142,8 +142,8 @@ fn check_of_kind(config: &ClassifyConfig) -> std::result::Result<(), String> {
                 .into(),
         ),
         Some(ProblemType::Regression) if weights.is_some() || pos.is_some() => Err(
-            "classify.class_weights and classify.pos_weight are of labels, and classify.problem_type = \
-             \"regression\" is of a number: leave them out"
+            "classify.class_weights and classify.pos_weight are for labels, and classify.problem_type = \
+             \"regression\" is for a number: leave them out"
                 .into(),
         ),
         _ => Ok(()),
@@ -182,7 +182,7 @@ fn check_labels(config: &ClassifyConfig) -> std::result::Result<(), String> {
     check_names("classify.labels", labels)?;
     match (config.problem_type, labels.len()) {
         (Some(ProblemType::Regression), count) if count > 1 => Err(format!(
-            "classify.problem_type = \"regression\" is of one number, and classify.labels has {count}"
+            "classify.problem_type = \"regression\" is for one number, and classify.labels has {count}"
         )),
         (Some(ProblemType::SingleLabelClassification) | None, 1) => Err(
             "classify.labels has one label: there is nothing to choose from; a number is learnt with \

@@ -145,7 +145,7 @@ impl Schedule {
         };
         Some(format!(
             "the warm-up takes {warmup_steps} steps and the run {total_steps}: the learning rate \
-             gets to {highest} in place of {learning_rate:e}; set a smaller \
+             reaches only {highest} instead of {learning_rate:e}; set a smaller \
              training.warmup_steps or warmup_ratio"
         ))
     }
@@ -306,7 +306,7 @@ mod tests {
         );
         // warmup_ratio = 1 and max_steps = 1: a run with a learning rate of 0.
         let warned = warning(SchedulerType::ConstantWithWarmup, 1, 1).unwrap();
-        assert!(warned.contains("gets to 0 in place"), "{warned}");
+        assert!(warned.contains("reaches only 0 instead"), "{warned}");
         assert!(warning(SchedulerType::Cosine, 10, 10).is_some());
         assert_eq!(warning(SchedulerType::Cosine, 9, 10), None);
         assert_eq!(warning(SchedulerType::Linear, 0, 1), None);

@@ -55,7 +55,7 @@ pub struct TrainOptions {
     /// The evaluation of the model before training; step 0 of `metrics.jsonl` in a run with
     /// evaluations.
     pub before: Assessment,
-    /// The folder of a checkpoint to go on from.
+    /// The folder of a checkpoint to resume from.
     pub resume: Option<PathBuf>,
     /// The training file, which checkpoints record: a run resumes only if all keys that change what
     /// is computed are the same.

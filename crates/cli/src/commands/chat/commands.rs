@@ -16,7 +16,7 @@ const COMMANDS: [(&str, &str, &str); 7] = [
         "TEXT",
         "change the system message; none takes it away",
     ),
-    ("/reset", "", "begin anew; the system message stays"),
+    ("/reset", "", "start over; the system message stays"),
     ("/undo", "", "take the last message and its answer back"),
     (
         "/adapter",

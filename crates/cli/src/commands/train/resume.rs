@@ -42,7 +42,7 @@ pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInf
             ..
         }) => {
             let path = path.display();
-            format!("going on from {path}, step {step} of {total_steps}\n")
+            format!("resuming from {path}, step {step} of {total_steps}\n")
         }
         None => {
             let dir = output_dir.display();
@@ -85,7 +85,7 @@ pub fn stopped(by: &Interrupted, steps: usize, checkpoints: &[PathBuf]) {
             resume_command(std::env::args().skip(1))
         ),
         None => format!(
-            "\nstopped by {name} before the first step was done: there is nothing to go on from"
+            "\nstopped by {name} before the first step was done: there is nothing to resume from"
         ),
     };
     // If the terminal was closed, nobody hears it; the exit status is the signal's anyway.

@@ -147,7 +147,7 @@ fn the_names_of_every_family_are_read_and_may_not_disagree() {
     assert_eq!(Gpt2Config::from_json(&both).unwrap(), config);
     assert_eq!(
         error(&format!(r#"{{{sizes}, "n_embd": 64}}"#)),
-        "n_embd = 64 and hidden_size = 128 are two names of one thing and disagree: keep one of \
+        "n_embd = 64 and hidden_size = 128 have the same meaning and disagree: keep one of \
          them"
     );
 }

@@ -37,7 +37,7 @@ pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
         let mut said = said.map(|(key, value)| format!("{key} = {value}"));
         let said = said.next().unwrap_or_else(|| keys.replace(' ', ", "));
         refused(format!(
-            "{said} cannot be said in a GGUF file of architecture {name:?}: llama.cpp would compute \
+            "{said} cannot be expressed in a GGUF file of architecture {name:?}: llama.cpp would compute \
              something else"
         ))
     };
@@ -57,8 +57,8 @@ pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
             let window = shortest(name, model.switches());
             Ok(window.into_iter().map(|window| {
                 format!(
-                    "llama.cpp has no sliding window for architecture {name:?}: it answers texts of more than \
-                     {window} tokens otherwise"
+                    "llama.cpp has no sliding window for architecture {name:?}: it treats texts of more than \
+                     {window} tokens differently"
                 )
             }).collect())
         }

@@ -87,8 +87,8 @@ fn has_own_width(switches: &Switches) -> bool {
 fn gpt2(keys: &mut Keys, config: &Gpt2Config) -> Result<()> {
     if config.scale_attn_by_inverse_layer_idx || !config.scale_attn_weights {
         return Err(refused(
-            "scale_attn_by_inverse_layer_idx = true and scale_attn_weights = false cannot be said in GGUF \
-             files",
+            "scale_attn_by_inverse_layer_idx = true and scale_attn_weights = false cannot be expressed in \
+             GGUF files",
         ));
     }
     keys.size("context_length", config.n_positions)?;
@@ -224,7 +224,7 @@ fn pattern(keys: &mut Keys, switches: &Switches, usual: usize) -> Result<()> {
     }
     let every = (0..=switches.layers.len()).find(|&every| windows(every));
     let every = every.ok_or_else(|| {
-        refused("layer_types: GGUF files can say that all layers except every n-th have a window, not this")
+        refused("layer_types: GGUF files can express that all layers except every n-th have a window, not this")
     })?;
     keys.size("attention.sliding_window_pattern", every)
 }

@@ -99,8 +99,7 @@ impl Plan {
         let of = Architecture::of_model(model_type).ok_or_else(|| {
             let models = Architecture::models();
             refused(format!(
-                "model_type = {model_type:?} has no architecture in GGUF files that is written; written \
-                 are {models}"
+                "model_type = {model_type:?} cannot be written as a GGUF file; supported: {models}"
             ))
         })?;
         let keys = Keys::of(of, &model, shapes, values)?;

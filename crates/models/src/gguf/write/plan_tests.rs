@@ -171,7 +171,7 @@ fn what_a_file_cannot_say_is_named() {
         ),
         (
             with("llama_tied", "hidden_act", json!("gelu")),
-            "hidden_act = \"gelu\" cannot be said in a GGUF file of architecture \"llama\"",
+            "hidden_act = \"gelu\" cannot be expressed in a GGUF file of architecture \"llama\"",
         ),
         (
             with("starcoder2", "hidden_act", json!("gelu")),

@@ -94,7 +94,7 @@ pub(super) fn keys(keys: &mut Keys, switches: &Switches) -> Result<()> {
                 _ => "dynamic",
             };
             return Err(refused(format!(
-                "rope_type = {kind:?} cannot be said in a GGUF file of architecture {name:?}"
+                "rope_type = {kind:?} cannot be expressed in a GGUF file of architecture {name:?}"
             )));
         }
     }

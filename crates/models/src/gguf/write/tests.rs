@@ -206,7 +206,7 @@ fn a_tokenizer_that_llama_cpp_has_none_for_is_named() {
     );
     let merge = error(|json| json["model"]["merges"] = serde_json::json!(["ab"]));
     assert!(
-        merge.contains("model.merges[0] = \"ab\": no pair"),
+        merge.contains("model.merges[0] = \"ab\": not a pair"),
         "{merge}"
     );
 }

@@ -157,8 +157,8 @@ fn bytes(source: &Source) -> Result<Kind> {
             rule.push('…');
         }
         source.error(format!(
-            "pre_tokenizer = {rule}: llama.cpp has no rule (tokenizer.ggml.pre) that is known to cut \
-             texts like this; known are those of {}",
+            "pre_tokenizer = {rule}: llama.cpp has no rule (tokenizer.ggml.pre) that is known to \
+             split texts like this; known: those of {}",
             splits::written()
         ))
     })?;
@@ -189,7 +189,7 @@ fn pairs(source: &Source) -> Result<Vec<(&str, &str)>> {
             _ => None,
         };
         let pair =
-            pair.ok_or_else(|| source.error(format!("model.merges[{at}] = {merge}: no pair")))?;
+            pair.ok_or_else(|| source.error(format!("model.merges[{at}] = {merge}: not a pair")))?;
         found.push(pair);
     }
     Ok(found)

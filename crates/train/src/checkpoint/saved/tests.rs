@@ -108,8 +108,8 @@ fn a_difference_that_matters_is_named_and_others_are_not() {
     rows.data.hash = Some("456".into());
     assert_eq!(
         difference(&rows).unwrap(),
-        "its run had other rows to train on, as many with as many tokens, or the same in \
-         another order (BLAKE3 123, this run's 456); give it the same data, or begin anew \
+        "its run had other rows to train on, with as many tokens, or the same rows in \
+         another order (BLAKE3 123, this run's 456); give it the same data, or start over \
          without --resume"
     );
     // Written before there was a hash.
@@ -161,7 +161,7 @@ fn another_last_step_is_told_with_the_key_that_makes_it() {
     now.total_steps = 300;
     assert_eq!(
         told(&now).unwrap(),
-        "out/checkpoint-5 is of a run of 40 steps, and this one goes on to step 300 \
+        "out/checkpoint-5 is of a run of 40 steps, and this one continues to step 300 \
          (training.max_steps was 40 and is 300): from here on the learning rate is that of a \
          run of 300 steps"
     );

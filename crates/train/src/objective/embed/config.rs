@@ -237,7 +237,7 @@ impl EmbedConfig {
             _ => return Ok(()),
         };
         Err(format!(
-            "embed.loss wants rows of {wanted}; these have {}",
+            "embed.loss needs rows of {wanted}; these have {}",
             match count {
                 0 => "one text".to_string(),
                 _ => columns.join(", "),

@@ -54,6 +54,6 @@ pub(super) fn keeps_start(mode: &str) -> Result<(), TableProblem> {
     if mode == "keep_start" {
         return Ok(());
     }
-    let problem = format!("is \"{mode}\"; the one there is is \"keep_start\"");
+    let problem = format!("is \"{mode}\"; the only one is \"keep_start\"");
     Err(("truncation_mode", problem))
 }

@@ -199,7 +199,7 @@ fn what_the_best_is_chosen_by_has_to_be_measured() {
     let error = trained(lora(0.0), examples(4), &arguments);
     assert_eq!(
         error.unwrap_err().to_string(),
-        "training.metric_for_best_model is \"accuracy\", which is not measured; measured are loss, \
+        "training.metric_for_best_model is \"accuracy\", which is not measured; measured: loss, \
          perplexity"
     );
 }

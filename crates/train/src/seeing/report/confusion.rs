@@ -101,10 +101,10 @@ pub(super) fn picture(confusion: &Confusion) -> String {
         }
     }
     format!(
-        "<figure class=\"confusion\"><figcaption>What is taken for what \
+        "<figure class=\"confusion\"><figcaption>Confusion matrix \
          <span class=\"legend\"><span>right</span><span class=\"two\">wrong</span></span></figcaption>\
-         <p class=\"dim\">A row for each label that is true, by how its texts were found; the stronger a \
-         colour, the greater the share of the row.</p>\
+         <p class=\"dim\">A row for each true label, divided by the labels that were found; the stronger \
+         a colour, the larger the share of the row.</p>\
          <svg viewBox=\"0 0 {width:.0} {height:.0}\" style=\"width:{width:.0}px\" role=\"img\" \
          aria-label=\"{}\">{svg}</svg></figure>\n",
         told(confusion)
@@ -114,7 +114,7 @@ pub(super) fn picture(confusion: &Confusion) -> String {
 /// The most common mistakes as a table.
 pub(super) fn most_taken(confusion: &Confusion) -> String {
     let mut out = String::from(
-        "<h3>What is most often taken for what</h3>\n<div class=\"table\"><table><tr><th>true<th>found\
+        "<h3>The most frequent confusions</h3>\n<div class=\"table\"><table><tr><th>true<th>found\
          <th class=\"number\">times<th class=\"number\">share of the true ones",
     );
     for mistake in confusion.mistakes().into_iter().take(MISTAKES) {

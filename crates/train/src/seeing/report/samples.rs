@@ -37,8 +37,8 @@ pub(super) fn samples(report: &Report, page: &mut String, entries: &[Map<String,
 fn text(report: &Report, page: &mut String, prompt: &SamplePrompt, steps: &ByStep<'_>) {
     let _ = write!(
         page,
-        "<h2>Samples</h2>\n<p class=\"dim\">The prompt goes on in \
-         <span class=\"new\">the model's words</span>.</p>\n<div class=\"table\"><table>"
+        "<h2>Samples</h2>\n<p class=\"dim\">The prompt continues \
+         in <span class=\"new\">the model's words</span>.</p>\n<div class=\"table\"><table>"
     );
     let is_of = |of: &Option<&str>| of.is_none_or(|text| text == prompt.text);
     let prompt = escape(&prompt.text);

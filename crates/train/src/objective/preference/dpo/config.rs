@@ -220,7 +220,7 @@ impl DpoConfig {
             && self.f_divergence_type != FDivergence::ReverseKl
         {
             let problem = format!(
-                "is not \"reverse_kl\", which is the one that loss_type \"{}\" takes",
+                "is not \"reverse_kl\", which is the only one that loss_type \"{}\" takes",
                 kind.as_str()
             );
             return Err(("f_divergence_type", problem));
