@@ -321,7 +321,7 @@ fn unknown_commands_are_named_and_not_sent() {
         "no command /quit",
         "/system TEXT",
         "/exit",
-        "/undo stands alone",
+        "/undo takes no argument",
         "2 failed",
     ]);
     // A line that only looks like one.
@@ -408,7 +408,7 @@ fn what_cannot_be_talked_to_is_named_with_the_way_out() {
     set_template(&lab, refuses, json!({}));
     lab.fails(
         &["chat", "chat", "--system", "the cat"],
-        &["no such system message", "no system here"],
+        &["does not accept this system message", "no system here"],
     );
     let kept = chat(&lab, &[], &["/system the cat", "the cat"]);
     kept.failed_with(&["no system here"]);
@@ -416,7 +416,10 @@ fn what_cannot_be_talked_to_is_named_with_the_way_out() {
     for (args, said) in [
         (&["chat"][..], "MODEL"),
         (&["chat", "chat", "--model", "chat"], "cannot be used with"),
-        (&["chat", "chat", "the cat"], "the model stands alone"),
+        (
+            &["chat", "chat", "the cat"],
+            "the model is the only argument",
+        ),
     ] {
         let answer = lab.peft(args);
         assert_eq!(answer.code, Some(2), "{args:?}: {answer:?}");

@@ -161,7 +161,10 @@ fn a_file_and_a_folder_are_the_merged_model() {
     let said = lab.ok(&[&["export", "--output", "new/a.gguf"], &with[..]].concat());
     let lines: Vec<&str> = said.lines().collect();
     let line = |start: &str| lines.iter().find(|line| line.starts_with(start)).unwrap();
-    assert_eq!(lines[0], "proof: the file, read back, beside the model");
+    assert_eq!(
+        lines[0],
+        "proof: the file, read back, compared with the model"
+    );
     assert!(
         line("  tokenizer ").ends_with("200 of 200 texts have the same tokens"),
         "{said}"

@@ -204,7 +204,7 @@ fn a_run_from_start_to_end() {
     let args = [&["train", "train.toml"], &set[..], &save].concat();
     let out = lab.ok(&args);
     assert!(
-        out.contains("of the blocks of 32 inputs stand far above"),
+        out.contains("of the blocks of 32 inputs are far above"),
         "{out}"
     );
     let said = "base in 8 bits, products in 8 bits, the output layer too";

@@ -381,7 +381,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     let answer: Answer = child.wait_with_output().unwrap().into();
     assert_eq!(answer.code, Some(130), "{answer:?}");
     let last = answer.out.lines().last().unwrap();
-    let command = "go on with: peft train run.toml --set training.max_steps=200 \
+    let command = "continue with: peft train run.toml --set training.max_steps=200 \
                    --set training.save_strategy=no --resume";
     assert_eq!(last, command, "{answer:?}");
     assert!(answer.err.contains("finishing the step"), "{answer:?}");

@@ -175,7 +175,7 @@ fn an_adapter_that_is_set_goes_on_and_the_log_says_so() {
         "{answer:?}"
     );
     assert!(
-        answer.out.contains("going on with the adapter out"),
+        answer.out.contains("continuing with the adapter out"),
         "{answer:?}"
     );
 }

@@ -38,7 +38,7 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
             match gpu {
                 None => format!("error: this is a bug in peft, please report it: {said}\n"),
                 Some(gpu) => format!(
-                    "error: {gpu} failed, for want of memory or by a bug in its driver or in peft; \
+                    "error: {gpu} failed, for lack of memory or because of a bug in its driver or in peft; \
                      --device cpu tells which, and a smaller batch takes less: {said}\n"
                 ),
             }

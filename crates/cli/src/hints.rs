@@ -98,7 +98,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "mix blend ties dare average add_weighted_adapter mergekit soup",
-        "`peft combine --adapter A:0.7 --adapter B:0.3 --output O` makes one adapter of several",
+        "`peft combine --adapter A:0.7 --adapter B:0.3 --output O` combines several adapters into one",
     ),
     (
         "gpu gpus device cuda",
@@ -233,7 +233,9 @@ fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Opt
         names.any(|long| long == name)
     };
     if command.get_name() == "chat" && !option.starts_with('-') {
-        return Some("the model stands alone: messages are typed, or come from a pipe".to_string());
+        return Some(
+            "the model is the only argument: messages are typed, or come from a pipe".to_string(),
+        );
     }
     let Some(word) = option.strip_prefix('-') else {
         let mut ours = ["--prompt", "--data", "--model"].into_iter();
@@ -247,7 +249,7 @@ fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Opt
         return Some(if has(&word) {
             format!("--device comes after the command: `peft {name} … --device cuda`")
         } else {
-            format!("`peft {name}` computes on no device")
+            format!("`peft {name}` does not use a device")
         });
     }
     if name == "generate" && word.starts_with("template") {
@@ -261,7 +263,7 @@ fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Opt
         .iter()
         .any(|(of, words)| *of == name && is(words));
     if of_file {
-        return Some(format!("the file stands alone: `peft {name} FILE`"));
+        return Some(format!("the file is the only argument: `peft {name} FILE`"));
     }
     let as_here = format!("--{}", word.replace('_', "-"));
     let words = OPTIONS.iter().filter(|(words, _)| is(words));

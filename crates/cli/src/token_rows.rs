@@ -165,7 +165,7 @@ impl Rows {
         if let Some(hole) = mask[first..].iter().position(|&value| value == 0) {
             bail!(
                 "{place}: attention_mask[{row}, {}] is 0, after the first token of its row: pad the \
-                 rows on the left, where nothing stands between padding and the end",
+                 rows on the left, where only tokens come between the padding and the end",
                 first + hole
             );
         }
@@ -254,6 +254,6 @@ fn integers(view: &TensorView<'_>) -> Result<Vec<i64>> {
             let words = bytes.as_chunks().0.iter();
             words.map(|&word| i32::from_le_bytes(word).into()).collect()
         }
-        other => bail!("is {other:?}; supported are I64 and I32"),
+        other => bail!("is {other:?}; supported: I64 and I32"),
     })
 }

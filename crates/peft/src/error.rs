@@ -49,7 +49,7 @@ pub enum PeftError {
         problem: String,
     },
     /// A `peft_type` that is not in the registry.
-    #[error("peft_type \"{peft_type}\" is not supported; supported are {}", known.join(", "))]
+    #[error("peft_type \"{peft_type}\" is not supported; supported: {}", known.join(", "))]
     UnknownMethod {
         /// The `peft_type`.
         peft_type: String,
@@ -410,8 +410,6 @@ mod tests {
         assert!(
             matches!(error, PeftError::UnknownMethod { peft_type, .. } if peft_type == "LORRA")
         );
-        assert!(
-            text.starts_with(r#"a.json: peft_type "LORRA" is not supported; supported are LORA"#)
-        );
+        assert!(text.starts_with(r#"a.json: peft_type "LORRA" is not supported; supported: LORA"#));
     }
 }

@@ -107,8 +107,8 @@ fn check_vectors(folders: &[PathBuf]) -> Result<()> {
         ensure!(
             modules(other)? == wanted,
             "{} and {} make vectors of texts in different ways: the files of sentence-transformers beside \
-             them (modules.json, 1_Pooling and so on) differ in pooling, length, letters or prompts, and one \
-             adapter can have but one of the two",
+             them (modules.json, 1_Pooling and so on) differ in pooling, length, letters or prompts, and an \
+             adapter can have only one of the two",
             first.display(),
             other.display()
         );

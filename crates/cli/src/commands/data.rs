@@ -312,7 +312,7 @@ impl Report<'_> {
         }
         let mut text = marked(&pieces);
         if shown < example.input_ids.len() {
-            text += &format!(" … and {} tokens more", example.input_ids.len() - shown);
+            text += &format!(" … and {} more tokens", example.input_ids.len() - shown);
         }
         Ok(text)
     }

@@ -112,7 +112,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let has = models[0].1.head().task;
     ensure!(
         kind.task_type == has,
-        "--objective {} is measured of a model for task_type = {}, and this one is for {has}: name the \
+        "--objective {} measures a model for task_type = {}, and this one is for {has}: name the \
          adapter that was trained with it",
         kind.name,
         kind.task_type

@@ -77,7 +77,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     }
     ensure!(
         adapters.len() < 2,
-        "several adapters are given: say with --adapter-names which row goes through which"
+        "several adapters are given: say with --adapter-names which row uses which"
     );
     let adapter = adapters.first().map(PathBuf::as_path);
     let kept = &args.model.kept;

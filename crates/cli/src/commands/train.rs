@@ -112,7 +112,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let ranks = resume.as_ref().map_or(exchange.size(), |from| from.ranks);
     if ranks != exchange.size() {
         say(format!(
-            "the run was begun with {ranks} ranks: a step keeps its {ranks} × {} rows, however many ranks \
+            "the run began with {ranks} ranks: a step keeps its {ranks} × {} rows, however many ranks \
              share them\n",
             config.training.per_device_train_batch_size
         ))?;
@@ -174,7 +174,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let initial = match model.as_peft() {
         _ if !args.save_converted => None,
         Some(model) if config.adapter.is_none() => Some(initial_values(model)?),
-        _ => bail!("--save-converted needs a new adapter, whose first values are known"),
+        _ => bail!("--save-converted needs a new adapter, whose initial values are known"),
     };
     warn_of_space(&data.train, tokenizer.as_ref());
     let defaults = generation_defaults(&files, tokenizer.as_ref())?;
@@ -213,7 +213,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         initial,
     };
     if let Some(adapter) = &job.config.adapter {
-        say(format!("going on with the adapter {adapter}"))?;
+        say(format!("continuing with the adapter {adapter}"))?;
     }
     match model.as_peft() {
         None => say(format!("all weights of {} are trained", job.config.model))?,

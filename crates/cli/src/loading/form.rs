@@ -13,7 +13,7 @@ pub fn check_form(form: FrozenForm, device: &Device) -> Result<()> {
         }
         FrozenForm::Int8 { .. } if is_cpu(device) => Ok(()),
         FrozenForm::Int8 { .. } => bail!(
-            "products in eight bits are made on the CPU alone: leave int8_compute out, and 8 bits are \
+            "products in eight bits are computed only on the CPU: leave int8_compute out, and 8 bits are \
              kept and widened for each product"
         ),
     }

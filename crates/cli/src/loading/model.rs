@@ -242,8 +242,8 @@ pub fn completed(method: Arc<dyn Method>, model: &AutoModel) -> Result<Arc<dyn M
         return Ok(method);
     }
     tracing::info!(
-        "target_modules is not given, and PEFT has no default for {family}: all linear layers but \
-         the output layer are adapted (\"all-linear\")"
+        "target_modules is not given, and PEFT has no default for {family}: all linear layers \
+         except the output layer are adapted (\"all-linear\")"
     );
     let mut common = method.common().clone();
     common.target_modules = Some(TargetModules::Pattern("all-linear".into()));

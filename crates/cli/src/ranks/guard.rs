@@ -105,7 +105,7 @@ mod over_mpi {
     fn end(name: &str, what: Lost) {
         if let Lost::Noticed(said) = what {
             tell(&format!(
-                "{name}: error: {said}; all ranks end, and --resume goes on from the last checkpoint\n"
+                "{name}: error: {said}; all ranks end, and --resume continues from the last checkpoint\n"
             ));
         }
         remove_folders();

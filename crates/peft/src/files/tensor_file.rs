@@ -30,7 +30,7 @@ pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
             dtype => to_f32(dtype, view.data()),
         };
         let values = values.ok_or_else(|| {
-            let reason = format!("the tensor {key} is {dtype:?}; supported are F32, F16 and BF16");
+            let reason = format!("the tensor {key} is {dtype:?}; supported: F32, F16 and BF16");
             PeftError::file(path, reason)
         })?;
         tensors.insert(

@@ -14,14 +14,14 @@ const COMMANDS: [(&str, &str, &str); 7] = [
     (
         "/system",
         "TEXT",
-        "change the system message; none takes it away",
+        "change the system message; without TEXT it is removed",
     ),
     ("/reset", "", "start over; the system message stays"),
     ("/undo", "", "take the last message and its answer back"),
     (
         "/adapter",
         "NAME|base",
-        "who answers from here on; the conversation stays",
+        "choose who answers from here on; the conversation stays",
     ),
     (
         "/save",
@@ -60,10 +60,12 @@ pub fn obey(talk: &mut Talk, line: &str, json: bool, stop: Option<&Stop>) -> Res
         }
         _ if !is_known(name) => bail!(
             "there is no command /{name}, and nothing was sent (a line that begins with a space is \
-             sent as it is); there are:\n{}",
+             sent as it is); the commands are:\n{}",
             list()
         ),
-        _ if !argument.is_empty() => bail!("/{name} stands alone: what is {}?", quoted(argument)),
+        _ if !argument.is_empty() => {
+            bail!("/{name} takes no argument: what is {}?", quoted(argument))
+        }
         "reset" => {
             let turns = talk.conversation.turns.len();
             talk.conversation.reset();
@@ -107,7 +109,7 @@ fn list() -> String {
 fn system(talk: &mut Talk, text: &str) -> Result<()> {
     let place = &mut talk.conversation.system;
     match (text, &place) {
-        ("", None) => note("there is no system message but the template's own"),
+        ("", None) => note("there is no system message except the template's own"),
         ("", Some(system)) => note(format!("the system message is: {system}")),
         ("none", _) => {
             *place = None;
@@ -116,7 +118,7 @@ fn system(talk: &mut Talk, text: &str) -> Result<()> {
         (text, _) => {
             template::takes_system(&talk.tokenizer, text)?;
             *place = Some(text.into());
-            note("the system message is another now; the conversation stays");
+            note("the system message has changed; the conversation stays");
         }
     }
     Ok(())
@@ -151,9 +153,9 @@ fn answer(talk: &mut Talk, user: &str, json: bool, stop: Option<&Stop>) -> Resul
         tell_end(&answer);
     }
     tracing::info!(
-        "of the prompt's {} tokens {} were computed",
-        answer.prompt_tokens,
-        answer.computed_tokens
+        "{} of the prompt's {} tokens were computed",
+        answer.computed_tokens,
+        answer.prompt_tokens
     );
     Ok(())
 }

@@ -179,8 +179,8 @@ impl Talk {
         let tokens = prompt.len();
         ensure!(
             tokens < positions,
-            "the message has {tokens} tokens with what stands around it, and the model {positions} \
-             positions ({}): shorten it",
+            "the message has {tokens} tokens with the template around it, and the model has \
+             {positions} positions ({}): shorten it",
             model.positions_key()
         );
         let turns = &self.conversation.turns[self.conversation.left_out..left_out];

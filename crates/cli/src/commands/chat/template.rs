@@ -16,7 +16,7 @@ pub fn check(tokenizer: &Tokenizer, system: Option<&str>) -> Result<()> {
             problem: TokenizerProblem::NoTemplate,
         }) => bail!(
             "{name} has no chat template (chat_template.jinja, or chat_template in \
-             tokenizer_config.json), so that nobody knows how this model is talked to: `peft generate \
+             tokenizer_config.json), so it is not known how to talk to this model: `peft generate \
              --prompt TEXT` continues a text with it; --tokenizer names the tokenizer of a chat model"
         ),
         // A template may refuse to begin without a system message.
@@ -33,6 +33,6 @@ pub fn check(tokenizer: &Tokenizer, system: Option<&str>) -> Result<()> {
 pub fn takes_system(tokenizer: &Tokenizer, system: &str) -> Result<()> {
     let messages = [message("system", system), message("user", "Hello")];
     let rendered = tokenizer.apply_chat_template(&messages, true);
-    rendered.context("the chat template takes no such system message")?;
+    rendered.context("the chat template does not accept this system message")?;
     Ok(())
 }

@@ -26,7 +26,7 @@ pub fn show(seen: &Overview) -> Result<()> {
         let length: usize = pieces.iter().map(|(text, _)| text.chars().count()).sum();
         let mut text = marked(&cut(pieces));
         if length > CHARACTERS {
-            text += &format!(" … and {} characters more", length - CHARACTERS);
+            text += &format!(" … and {} more characters", length - CHARACTERS);
         }
         say(format!("row {row}:\n  {}", text.replace('\n', "\n  ")))?;
     }

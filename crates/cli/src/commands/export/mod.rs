@@ -217,7 +217,9 @@ fn finish(
         &output
     };
     if !from.is_file() {
-        return say("no Modelfile for Ollama: an adapter has one where its model is a GGUF file");
+        return say(
+            "no Modelfile for Ollama: an adapter gets one only if its model is a GGUF file",
+        );
     }
     let tokenizer = find_tokenizer(files, args.tokenizer.as_deref())?;
     modelfile::write(&output, from, files, tokenizer.as_ref(), args.force)

@@ -81,7 +81,7 @@ fn conversation(value: Value, number: usize, place: &str) -> Result<Chat> {
         last.with_context(|| format!("{place} has no message: there is nothing to answer"))?;
     ensure!(
         last["role"] != "assistant",
-        "{place} ends with the assistant's answer: leave it out and it is answered anew; `peft eval \
+        "{place} ends with the assistant's answer: leave it out and it is answered again; `peft eval \
          --generate` compares answers with those that are there"
     );
     Ok(chat)

@@ -198,7 +198,7 @@ fn check_of_classifier(args: &Args) -> Result<()> {
     let output = args.output.as_deref().and_then(Path::extension);
     ensure!(
         output.is_none_or(|end| end != "safetensors"),
-        "--output: what a classifier says is lines of JSON, not tensors: give a name such as labels.jsonl"
+        "--output: a classifier writes lines of JSON, not tensors: give a name such as labels.jsonl"
     );
     Ok(())
 }

@@ -79,7 +79,7 @@ pub fn old_run(
             None => "the result of an earlier run".to_string(),
         };
         bail!(
-            "{place} has {what}: --resume goes on with it, --force removes it and begins anew; or \
+            "{place} has {what}: --resume continues it, --force removes it and starts over; or \
              name another training.output_dir"
         );
     }

@@ -150,7 +150,7 @@ pub(super) fn say_of_int8(blocks: BlockCounts) -> Result<()> {
         let share = 100.0 * blocks.outliers as f64 / blocks.all as f64;
         let body = int8_body();
         say(format!(
-            "int8_compute ({body}): {share:.2} % of the blocks of 32 inputs stand far above the others of \
+            "int8_compute ({body}): {share:.2} % of the blocks of 32 inputs are far above the others of \
              their row, and were rounded to 16 bits"
         ))?;
     }

@@ -30,8 +30,8 @@ pub fn beside(error: Error, file: &Path, config: &TrainConfig) -> Error {
                 format!("give --set {key}={there}")
             };
             return error.context(format!(
-                "{key} = \"{path}\" is not here, in {}, from where paths are seen, but beside {}: \
-                 call peft there, or {otherwise}",
+                "{key} = \"{path}\" is not here, in {}, where paths are looked up, but next to \
+                 {}: call peft there, or {otherwise}",
                 here.display(),
                 file.display(),
             ));

@@ -80,7 +80,7 @@ pub fn stopped(by: &Interrupted, steps: usize, checkpoints: &[PathBuf]) {
     let name = by.name();
     let said = match checkpoints.last() {
         Some(last) => format!(
-            "\nstopped by {name} after step {steps}, which is saved in {}\ngo on with: {}",
+            "\nstopped by {name} after step {steps}, which is saved in {}\ncontinue with: {}",
             last.display(),
             resume_command(std::env::args().skip(1))
         ),

@@ -46,7 +46,7 @@ const DATES: [&str; 2] = ["strftime_now", "date_string"];
 /// # Errors
 /// Why it is not a known one.
 pub fn recognise(source: &str, render: Render, tokens: Tokens) -> Result<Known, String> {
-    let unknown = || format!("is none of the known formats ({})", names());
+    let unknown = || format!("is not one of the known formats ({})", names());
     let render = |with_system: bool, turns: usize| {
         let text = render(&chat(with_system, turns))?;
         Some(

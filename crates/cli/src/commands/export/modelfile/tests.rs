@@ -184,7 +184,7 @@ fn what_is_not_known_is_refused() {
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}<|im_start|>assistant\n{{ messages|length }}",
     ] {
         assert!(
-            reason(source).starts_with("is none of the known formats (ChatML, "),
+            reason(source).starts_with("is not one of the known formats (ChatML, "),
             "{source}"
         );
     }

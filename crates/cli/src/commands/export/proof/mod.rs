@@ -65,7 +65,7 @@ impl Proof<'_> {
     /// One of the two models is in memory at a time.
     pub fn run(&self) -> Result<()> {
         let source = find_tokenizer(self.files, self.tokenizer)?;
-        say("proof: the file, read back, beside the model")?;
+        say("proof: the file, read back, compared with the model")?;
         let texts = texts::probes();
         let written = if self.is_adapter {
             None
@@ -148,8 +148,8 @@ fn same_tokens(source: &Tokenizer, read: &Tokenizer, texts: &[String]) -> Result
         let (expected, found) = (source.encode(text)?, read.encode(text)?);
         ensure!(
             expected == found,
-            "the tokenizer that was written is another one: {text:?} has the tokens {found:?} in place \
-             of {expected:?}"
+            "the tokenizer that was written differs: {text:?} has the tokens {found:?} instead of \
+             {expected:?}"
         );
     }
     let count = texts.len();
@@ -176,12 +176,12 @@ fn same_chats(source: &Tokenizer, read: &Tokenizer) -> Result<()> {
         let found = read.apply_chat_template(&messages, true)?;
         ensure!(
             expected == found,
-            "the chat template that was written is another one: {found:?} in place of {expected:?}"
+            "the chat template that was written differs: {found:?} instead of {expected:?}"
         );
         let same = source.encode_continuation(&expected)? == read.encode_continuation(&found)?;
         ensure!(
             same || begins_with_space(source)?,
-            "the tokenizer that was written is another one for chats: {expected:?} has other tokens"
+            "the tokenizer that was written differs for chats: {expected:?} has other tokens"
         );
         after_marks += usize::from(!same);
         count += 1;
