@@ -308,7 +308,7 @@ fn a_modelfile_stays_unless_it_is_to_be_replaced() {
     );
     let said = lab.ok(&["export", "--model", "model", "--output", "other/a.gguf"]);
     assert!(
-        said.contains("no Modelfile for Ollama: the chat template is none of"),
+        said.contains("no Modelfile for Ollama: the chat template is not one of"),
         "{said}"
     );
     assert_eq!(lab.names("other"), ["a.gguf"]);

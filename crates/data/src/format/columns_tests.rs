@@ -105,7 +105,7 @@ fn roles_have_many_names() {
     let row = json!({"messages": [{"role": "narrator", "content": "a"}, {"role": "user", "content": "b"}]});
     let said = said(row, &DataConfig::new("a"));
     assert!(
-        said.len() == 1 && said[0].starts_with("the role `narrator` is none"),
+        said.len() == 1 && said[0].starts_with("the role `narrator` is not a known one"),
         "{said:?}"
     );
     let row = json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]});

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(latest.path, dir.path().join("checkpoint-20"));
         assert_eq!(CheckpointInfo::find(dir.path()).unwrap(), latest);
         let error = CheckpointInfo::find(&dir.path().join("checkpoint-50")).unwrap_err();
-        assert!(error.to_string().contains("no checkpoint"), "{error}");
+        assert!(error.to_string().contains("is not a checkpoint"), "{error}");
     }
 
     #[test]

@@ -307,7 +307,7 @@ mod tests {
         let (table, key) = path.split_once('.').unwrap_or(("", path));
         let problem = Known::new("LORA").misspelt(table, key).to_string();
         let (_, rest) = problem.split_once(" is ").unwrap();
-        let rest = rest.strip_prefix("no known key; ").unwrap_or(rest);
+        let rest = rest.strip_prefix("not a known key; ").unwrap_or(rest);
         rest.strip_prefix("did you mean ")
             .unwrap_or(rest)
             .to_string()

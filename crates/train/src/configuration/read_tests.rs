@@ -237,7 +237,7 @@ fn an_error_of_a_flag_names_the_flag_and_not_the_file() {
         ("peft.lora_dropout=2", "lora_dropout"),
         ("peft.target_modules=[c_attn]", "quote strings"),
         ("peft=LORA", "peft.r=8"),
-        ("training.max_steps", "no key=value"),
+        ("training.max_steps", "not key=value"),
     ] {
         let error = read(FILE, &[text]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("--set {text}: ")), "{error}");

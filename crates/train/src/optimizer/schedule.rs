@@ -301,8 +301,8 @@ mod tests {
         };
         assert_eq!(
             warning(SchedulerType::Linear, 2000, 4).unwrap(),
-            "the warm-up takes 2000 steps and the run 4: the learning rate gets to 1.50e-6 in \
-             place of 1e-3; set a smaller training.warmup_steps or warmup_ratio"
+            "the warm-up takes 2000 steps and the run 4: the learning rate reaches only \
+             1.50e-6 instead of 1e-3; set a smaller training.warmup_steps or warmup_ratio"
         );
         // warmup_ratio = 1 and max_steps = 1: a run with a learning rate of 0.
         let warned = warning(SchedulerType::ConstantWithWarmup, 1, 1).unwrap();

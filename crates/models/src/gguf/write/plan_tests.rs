@@ -163,7 +163,7 @@ fn what_a_file_cannot_say_is_named() {
     for (error, message) in [
         (
             with("gemma2", "query_pre_attn_scalar", json!(24)),
-            "query_pre_attn_scalar = 24 cannot be said",
+            "query_pre_attn_scalar = 24 cannot be expressed",
         ),
         (
             with("smollm3", "no_rope_layers", json!([1, 0])),
@@ -183,7 +183,7 @@ fn what_a_file_cannot_say_is_named() {
         ),
         (
             rope(json!({"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
-            "is turned are not supported",
+            "partly rotated heads are not supported",
         ),
         (with("llama_tied", "model_type", json!("lfm2")), "lfm2"),
     ] {
