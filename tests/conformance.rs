@@ -241,15 +241,14 @@ fn counts() {
         let manifest = fs::read_to_string(case.join("manifest.json")).unwrap();
         let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
         let count = |key: &str| manifest[key].as_u64().unwrap() as usize;
-        let counts = match has_encoder(&case) {
-            true => {
-                let config = files::read_config(&case).unwrap();
-                let mut common = config.common().clone();
-                common.inference_mode = false;
-                let model = PeftModel::new(base_of(&case), "default", config.with_common(common));
-                model.unwrap().get_nb_trainable_parameters()
-            }
-            false => adapted(&case).get_nb_trainable_parameters(),
+        let counts = if has_encoder(&case) {
+            let config = files::read_config(&case).unwrap();
+            let mut common = config.common().clone();
+            common.inference_mode = false;
+            let model = PeftModel::new(base_of(&case), "default", config.with_common(common));
+            model.unwrap().get_nb_trainable_parameters()
+        } else {
+            adapted(&case).get_nb_trainable_parameters()
         };
         assert_eq!(
             counts,
@@ -284,16 +283,16 @@ pub fn assert_gradients(case: &Path) {
     assert!(!found.is_empty());
     for (key, gradient) in found {
         // The gradients stand under the name in memory.
-        let key = match case.ends_with("gpt2_lora_modules_to_save") {
-            true => key.replace("ln_f.", "ln_f.modules_to_save."),
-            false => key
-                .replace("prompt_embeddings", "prompt_encoder.embedding.weight")
+        let key = if case.ends_with("gpt2_lora_modules_to_save") {
+            key.replace("ln_f.", "ln_f.modules_to_save.")
+        } else {
+            key.replace("prompt_embeddings", "prompt_encoder.embedding.weight")
                 .replace("magnitude_vector", "magnitude_vector.weight")
                 // PEFT names what all layers share by the first of them.
                 .replace(
                     "base_model.vblora",
                     "base_model.model.transformer.h.0.attn.c_attn.vblora",
-                ),
+                )
         };
         let expected = expected(case, &format!("grad.{key}"));
         let gradient = gradient.expect(&key);

@@ -44,9 +44,10 @@ fn files_are_written_back_as_they_were() {
         let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
         let mut config: Value = serde_json::from_str(&text).unwrap();
         config["dtype"] = case.config()["dtype"].clone();
-        match config == case.config() {
-            true => Ok(()),
-            false => Err(format!("config.json is {config}")),
+        if config == case.config() {
+            Ok(())
+        } else {
+            Err(format!("config.json is {config}"))
         }
     });
 }

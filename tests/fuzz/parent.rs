@@ -167,9 +167,10 @@ fn wait(
     let mut since = (at(), Instant::now());
     loop {
         if let Some(status) = child.try_wait().expect("it is waited for") {
-            return match status.success() {
-                true => Ended::Well,
-                false => Ended::Badly(format!("abort: {status}")),
+            return if status.success() {
+                Ended::Well
+            } else {
+                Ended::Badly(format!("abort: {status}"))
             };
         }
         let now = at();

@@ -62,11 +62,10 @@ impl DecoderBlock for Block {
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<2> {
         let attended = normed(&self.before_attention, input.clone());
-        let fed = match (self.switches.parallel, &self.before_mlp) {
-            (false, _) => None,
-            (true, None) => Some(attended.clone()),
-            (true, norm) => Some(normed(norm, input.clone())),
-        };
+        let fed = self.switches.parallel.then(|| match &self.before_mlp {
+            None => attended.clone(),
+            norm => normed(norm, input.clone()),
+        });
         let attend = |residual| self.attention.forward(attended, residual, pass, cache);
         let hidden = self.onto(input, &self.after_attention, attend);
         let fed = fed.unwrap_or_else(|| normed(&self.before_mlp, hidden.clone()));

@@ -62,13 +62,13 @@ pub fn read_config(directory: &Path) -> Result<Arc<dyn Method>> {
     let text = match read_text(&path) {
         Ok(text) => text,
         Err(error) if error.is_not_found() => {
-            let reason = match (directory.is_dir(), directory.join("config.json").is_file()) {
-                (true, true) => {
-                    "this folder holds a model (config.json), not an adapter: it has no \
-                     adapter_config.json"
-                }
-                (true, false) => "no adapter here: the folder has no adapter_config.json",
-                (false, _) => "no such folder; an adapter is a folder with adapter_config.json",
+            let reason = if !directory.is_dir() {
+                "no such folder; an adapter is a folder with adapter_config.json"
+            } else if directory.join("config.json").is_file() {
+                "this folder holds a model (config.json), not an adapter: it has no \
+                 adapter_config.json"
+            } else {
+                "no adapter here: the folder has no adapter_config.json"
             };
             return Err(PeftError::file(directory, reason));
         }

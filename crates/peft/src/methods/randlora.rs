@@ -77,10 +77,10 @@ impl RandLoraConfig {
     /// `A` and `B` of a new adapter: uniform or sparse, scaled to a standard deviation of one.
     fn bases(&self, smaller: usize, larger: usize) -> [TensorData; 2] {
         let mut random = TorchRandom::new(self.projection_prng_key);
-        let sparsity = match (self.very_sparse, self.sparse) {
-            (true, _) => Some((smaller as f64).sqrt()),
-            (false, true) => Some(3.0),
-            (false, false) => None,
+        let sparsity = if self.very_sparse {
+            Some((smaller as f64).sqrt())
+        } else {
+            self.sparse.then_some(3.0)
         };
         let mut base = |shape: [usize; 3]| {
             let count = shape.iter().product();

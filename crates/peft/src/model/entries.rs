@@ -65,10 +65,12 @@ impl<M: BaseModel> PeftModel<M> {
             });
             if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
                 let is_saved = slot.has_saved(adapter_name);
-                let base = match (adapted, is_saved) {
-                    (true, _) => ".base_layer",
-                    (false, true) => ".original_module",
-                    (false, false) => "",
+                let base = if adapted {
+                    ".base_layer"
+                } else if is_saved {
+                    ".original_module"
+                } else {
+                    ""
                 };
                 slot.visit_base_mut(&mut |name, param| {
                     if name == "bias" {

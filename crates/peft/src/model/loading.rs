@@ -128,11 +128,15 @@ impl<M: BaseModel> PeftModel<M> {
                 data = tensors.swap_remove(&key.replace(".base_layer.", "."));
             }
             let Some(data) = data else {
-                match (entry.repeated, entry.of_base) {
-                    (true, _) => {}
-                    (false, true) => biases.1.push(key.to_string()),
-                    (false, false) => missing.push(key.to_string()),
+                if entry.repeated {
+                    return;
                 }
+                let list = if entry.of_base {
+                    &mut biases.1
+                } else {
+                    &mut missing
+                };
+                list.push(key.to_string());
                 return;
             };
             biases.0 += usize::from(entry.of_base);

@@ -46,13 +46,15 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
     let output = model.output_embedding();
     model.visit_slots(&mut Path::default(), &mut |path, slot| {
         let is_embedding = slot.kind() == LayerKind::Embedding || path == output;
-        let (base, original) = match (slot.adapters().is_empty(), slot.state().saved.is_empty()) {
-            (false, _) => (".base_layer", ""),
-            (true, false) => ("", ".original_module"),
-            (true, true) => ("", ""),
+        let wrapper = if !slot.adapters().is_empty() {
+            ".base_layer"
+        } else if !slot.state().saved.is_empty() {
+            ".original_module"
+        } else {
+            ""
         };
         slot.visit_base(&mut |name, param| {
-            let name = format!("{path}{base}{original}.{name}");
+            let name = format!("{path}{wrapper}.{name}");
             parameters.push(NamedParameter::new(name, param, is_embedding));
         });
         for adapter in slot.adapters() {

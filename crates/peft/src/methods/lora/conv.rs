@@ -137,10 +137,12 @@ impl ConvLora {
         let weight = base.weight();
         // The frozen layer's output for the adapter's input.
         let drops = self.dropout.prob > 0.0 && dropped.is_autodiff();
-        let frozen = match (drops, base.bias()) {
-            (true, _) => base.forward_with(dropped, weight.clone(), None),
-            (false, Some(bias)) => output.clone() - channels(bias),
-            (false, None) => output.clone(),
+        let frozen = if drops {
+            base.forward_with(dropped, weight.clone(), None)
+        } else if let Some(bias) = base.bias() {
+            output.clone() - channels(bias)
+        } else {
+            output.clone()
         };
         let factors = channels(self.factors(tensors, weight));
         output + frozen * (factors.clone() - 1.0) + change * factors

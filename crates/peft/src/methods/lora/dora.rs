@@ -90,10 +90,12 @@ impl LayerMethod for DoraLayer {
         let output = base.forward(input.clone());
         let dropped = apply_dropout(&self.lora.dropout, input.clone());
         // The frozen layer's output for the adapter's input.
-        let frozen = match (self.lora.drops(&input), base.bias()) {
-            (true, _) => dropped.clone().matmul(base.weight()),
-            (false, Some(bias)) => output.clone() - bias.unsqueeze(),
-            (false, None) => output.clone(),
+        let frozen = if self.lora.drops(&input) {
+            dropped.clone().matmul(base.weight())
+        } else if let Some(bias) = base.bias() {
+            output.clone() - bias.unsqueeze()
+        } else {
+            output.clone()
         };
         let change = self.lora.change(tensors, dropped);
         output + frozen * (factors.clone() - 1.0) + change * factors
