@@ -24,9 +24,15 @@ fn nothing_is_computed_twice() {
     ];
     let answer = chat(&lab, &both, &lines);
     assert_eq!(answer.code, Some(0), "{answer:?}");
-    let computed = answer.err.split("of the prompt's ").skip(1);
-    let computed: Vec<&str> = computed
-        .map(|rest| rest.split(" were").next().unwrap())
+    let computed: Vec<String> = answer
+        .err
+        .lines()
+        .filter_map(|line| line.split_once(" of the prompt's "))
+        .map(|(before, after)| {
+            let new = before.rsplit(' ').next().unwrap();
+            let all = after.split(' ').next().unwrap();
+            format!("{new} of {all}")
+        })
         .collect();
     // `u`, ` `, `the`, ` `, `cat` or `dog`, and so on: the model alone has seen nothing yet.
     let tokens = generated(&lab, "u the cat\na ", &[])["prompt_token_ids"].clone();
@@ -36,7 +42,7 @@ fn nothing_is_computed_twice() {
     );
     let dog = dog.as_array().unwrap();
     let same = cat.iter().zip(dog).take_while(|(a, b)| a == b).count();
-    let of = |tokens: &[Value], new: usize| format!("{} tokens {new}", tokens.len());
+    let of = |tokens: &[Value], new: usize| format!("{new} of {}", tokens.len());
     let expected = [
         of(&cat, cat.len()),
         of(&cat, 1),

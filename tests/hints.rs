@@ -130,7 +130,7 @@ fn commands_of_other_tools_are_answered_with_ours() {
         (&["train", "a.toml", "--dry_run"], "--dry-run?"),
         (&["train", "a.toml", "--spam"], "--print-config"),
         (&["--device", "cpu", "train", "a.toml"], "after the command"),
-        (&["new", "a", "--device", "cpu"], "no device"),
+        (&["new", "a", "--device", "cpu"], "does not use a device"),
     ] {
         let text = wrong(&lab, args, &[ours]);
         assert_eq!(lab.peft(args).code, Some(2), "{text}");

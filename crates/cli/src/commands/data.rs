@@ -35,10 +35,10 @@ Shows what was detected, how long the examples are, how much of each batch would
 examples, with the trained parts between [ and ] (in colour on a terminal, unless NO_COLOR is set).
 Without a model or a tokenizer, lengths are in characters.
 
---json prints every row as training sees it, one object per line: row, text (as rendered, with special
-tokens), input_ids and labels (-100 where nothing is learnt); or skipped, the reason why nothing of the
-row is learnt; and truncated if tokens were cut off. For a pair, each answer is an object of its own,
-whose answer is chosen or rejected.";
+With --json, every row is printed as training sees it, one object per line: row, text (as rendered, with
+special tokens), input_ids and labels (-100 where nothing is learnt); or skipped, the reason why nothing
+of the row is learnt; and truncated if tokens were cut off. For a pair, each answer is an object of its
+own, whose answer is chosen or rejected.";
 
 /// The number of bars in the histogram, and the width of the longest.
 const BARS: usize = 10;

@@ -34,9 +34,9 @@ Examples:
   peft generate --model gpt2 --input prompts.safetensors --output texts.safetensors
 
 With --chat, a prompt is a user's message in the model's own chat template, and the text is the answer.
---messages takes whole conversations: one as a JSON list of messages (objects with role and content), or
-several as rows with messages, one per line (and with tools, if the template supports them). With --json
-an answer has content, finish_reason (stop or length) and numbers of tokens.
+Whole conversations are given with --messages: one as a JSON list of messages (objects with role and
+content), or several as rows with messages, one per line (and with tools, if the template supports them).
+With --json, an answer has content, finish_reason (stop or length) and numbers of tokens.
 
 Several prompts go through the model together. A file of prompts holds input_ids [batch, seq] (I64 or
 I32), with rows padded on the left, and attention_mask [batch, seq] (1 for a token, 0 for padding). The
