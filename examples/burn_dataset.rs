@@ -1,8 +1,8 @@
-//! Burn's data sets in the place of files, and files as Burn's data sets.
+//! Burn's data sets in place of files, and files as Burn's data sets.
 //!
-//! A run trains on the items of a `Dataset`: here of a table that stays in its file and is asked for a
-//! row at a time, as a database is, and what Burn's own transforms make of it. It resumes bit for bit,
-//! as on a file of rows. And what was tokenised is a `Dataset` too, for Burn's transforms,
+//! A run trains on the items of a `Dataset`: here a table that stays in its file and is queried row
+//! by row, as a database would be, after one of Burn's own transforms. It resumes bit for bit, as
+//! with a file of rows. The tokenised examples are a `Dataset` too, for Burn's transforms,
 //! `DataLoaderBuilder` and `Learner`.
 //!
 //! ```text
@@ -27,8 +27,9 @@ use burn_peft_models::{AutoModel, CausalLm, LanguageModel, LmBatch, Pretrained};
 use burn_peft_train::{ExampleDataset, TrainOptions, TrainingArguments, examples_of, train};
 use serde::Serialize;
 
-/// A table of people in a file: a line each, of which none is in memory. Any store that finds a row by
-/// its number is a data set; here stands `SELECT name, place FROM people WHERE id = ?` for a database.
+/// A table of people in a file, one per line, which are not kept in memory. Any store that finds a
+/// row by its number can be a data set; with a database, this would be
+/// `SELECT name, place FROM people WHERE id = ?`.
 struct People {
     file: Mutex<File>,
     /// Where each row begins.
@@ -48,7 +49,7 @@ impl People {
         while file.skip_until(b'\n')? > 0 {
             starts.push(file.stream_position()?);
         }
-        // Behind the last row there is none.
+        // No row begins after the last one.
         starts.pop();
         Ok(Self {
             file: Mutex::new(file.into_inner()),
@@ -57,7 +58,7 @@ impl People {
     }
 }
 
-/// The errors are those of the store.
+/// The errors are the store's.
 impl Dataset<Person, io::Error> for People {
     fn get(&self, index: usize) -> io::Result<Person> {
         let mut file = self.file.lock().expect("no thread has panicked");
@@ -85,7 +86,7 @@ fn write_people(path: &Path) -> io::Result<()> {
     fs::write(path, (0..20).map(row).collect::<String>())
 }
 
-/// What training sees of a row: the columns that a row of a file would have.
+/// What training uses of a row: the columns that a row of a file would have.
 #[derive(Serialize)]
 struct Row {
     prompt: String,
@@ -104,7 +105,7 @@ impl Mapper<Person, Row> for AsRow {
     }
 }
 
-/// The examples of the table in a folder, asked for anew.
+/// The examples of the table in a folder, read again.
 fn examples(
     model: &AutoModel,
     tokenizer: &Tokenizer,
@@ -151,7 +152,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         data.tokens()
     );
 
-    // A run on the data set, and the same from the middle on.
+    // A run on the data set, and the same run resumed from the middle.
     let arguments = |folder: &str| TrainingArguments {
         max_steps: 6,
         save_steps: 3,
@@ -180,7 +181,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         weights("whole")? == weights("resumed")?
     );
 
-    // The examples as a data set of Burn's: three quarters of them, in Burn's loader.
+    // The examples as one of Burn's data sets: three quarters of them, in Burn's loader.
     let dataset = ExampleDataset::from(data);
     let batcher = dataset.batcher();
     let part = PartialDataset::new(dataset, 0, 15);
@@ -195,7 +196,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut losses = Vec::new();
         for batch in loader.iter() {
             let batch = batch?;
-            // The sum over the tokens to learn, and their number.
+            // The sum over the learnt tokens, divided by their number.
             let loss = model.loss(&batch) / batch.count as f32;
             losses.push(loss.clone().into_scalar::<f32>());
             let gradients = GradientsParams::from_grads(loss.backward(), &model);

@@ -1,12 +1,12 @@
-//! LoRA, IA3, LoHa or LoKr on Burn's transformer encoder: a classifier of rows of tokens.
+//! LoRA, IA3, LoHa or LoKr on Burn's transformer encoder, which classifies rows of tokens.
 //!
-//! A row is of the first kind if the token 1 comes before the token 2 in it. The encoder learns it with
-//! all its weights; then the rule is turned round for tokens 3 and 4, and an adapter on its attention and
-//! feed-forward layers learns that.
+//! A row belongs to the first class if token 1 comes before token 2 in it. The encoder learns this
+//! with all its weights. Then the rule is changed to tokens 3 and 4 in the opposite order, and an
+//! adapter on its attention and feed-forward layers learns that.
 //!
 //! ```text
 //! cargo run --release --example encoder [-- FOLDER --method lora|ia3|loha|lokr]
-//! python examples/load_in_peft.py FOLDER       # Python's peft loads it, and finds the same
+//! python examples/load_in_peft.py FOLDER       # Python's peft loads it and agrees
 //! ```
 
 use burn::module::Module;
@@ -31,7 +31,7 @@ const TOKENS: usize = 12;
 const LENGTH: usize = 8;
 const WIDTH: usize = 32;
 
-/// `TransformerEncoder` is burn_peft's, which has slots where Burn's has layers.
+/// `TransformerEncoder` is burn_peft's, which has slots where Burn's has plain layers.
 #[derive(Module, Adaptable, Debug)]
 struct Classifier {
     tokens: LoraAdapter<Embedding>,
@@ -47,13 +47,13 @@ impl Classifier {
         Self {
             tokens: embedding(TOKENS),
             positions: embedding(LENGTH),
-            // Burn's own, and its slots.
+            // Burn's encoder is converted to the one with slots.
             encoder: encoder.init(device).into(),
             head: LoraAdapter::new(LinearConfig::new(WIDTH, 2).init(device)),
         }
     }
 
-    /// From `[batch, length]` to `[batch, 2]`.
+    /// Maps `[batch, length]` to `[batch, 2]`.
     fn forward(&self, ids: Tensor<2, Int>) -> Tensor<2> {
         let [batch, length] = ids.dims();
         let places = Tensor::arange(0..length as i64, &ids.device());
@@ -64,7 +64,7 @@ impl Classifier {
     }
 }
 
-/// Rows of tokens, and whether `first` comes before `second` in each.
+/// Rows of tokens, and for each whether `first` comes before `second`.
 fn rows(
     count: usize,
     [first, second]: [i64; 2],
@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     ];
     for_python::write(&folder.join("encoder.safetensors"), &base, shown)?;
 
-    // In the next process.
+    // In another process.
     let loaded = PeftModel::from_pretrained(base, folder.join("adapter"), false)?;
     let merged = loaded.merge_and_unload(true)?;
     let same = merged.forward(new.0).all_close(output, None, Some(1e-3));

@@ -1,12 +1,13 @@
 //! LoRA, IA3, LoHa or LoKr on the convolutions of a small ResNet.
 //!
 //! The images are drawn here: circles, squares, crosses and triangles, 16 by 16 pixels. The network
-//! learns them light on dark, with all its weights; then they come dark on a bright ground that is
-//! brighter on one side, which it has never seen, and an adapter on its convolutions learns those.
+//! learns them light on dark, with all its weights. Then they are dark on a bright background that
+//! is brighter on one side, which it has never seen, and an adapter on its convolutions learns
+//! these.
 //!
 //! ```text
 //! cargo run --release --example image_classifier [-- FOLDER --method lora|ia3|loha|lokr]
-//! python examples/load_in_peft.py FOLDER       # Python's peft loads it, and finds the same
+//! python examples/load_in_peft.py FOLDER       # Python's peft loads it and agrees
 //! ```
 
 use burn::module::Module;
@@ -29,14 +30,14 @@ use training::train;
 const SIDE: usize = 16;
 const SHAPES: usize = 4;
 
-/// What stands in the place of `Conv2d` in a slot is all that a model has to change.
+/// `LoraAdapter<Conv2d>` instead of `Conv2d` is the only change that a model needs.
 #[derive(Module, Adaptable, Debug)]
 struct Block {
     conv1: LoraAdapter<Conv2d>,
     norm1: GroupNorm,
     conv2: LoraAdapter<Conv2d>,
     norm2: GroupNorm,
-    /// Brings the input to the shape of the output.
+    /// Projects the input to the shape of the output.
     shortcut: LoraAdapter<Conv2d>,
 }
 
@@ -85,7 +86,7 @@ impl ResNet {
         }
     }
 
-    /// From `[batch, 1, side, side]` to `[batch, shapes]`.
+    /// Maps `[batch, 1, side, side]` to `[batch, shapes]`.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = relu(self.stem.forward(images));
         for block in &self.blocks {
@@ -96,7 +97,7 @@ impl ResNet {
     }
 }
 
-/// Images and what they show.
+/// Images and their classes.
 struct Images {
     pixels: Tensor<4>,
     shapes: Tensor<1, Int>,
@@ -134,13 +135,13 @@ impl Images {
         }
     }
 
-    /// To train on.
+    /// As a batch to train on.
     fn batch(self) -> (Tensor<4>, Tensor<1, Int>) {
         (self.pixels.autodiff(), self.shapes)
     }
 }
 
-/// The share of images that `forward` gets right.
+/// The share of images that `forward` classifies correctly.
 fn accuracy(images: &Images, forward: impl Fn(Tensor<4>) -> Tensor<2>) -> f32 {
     let found = forward(images.pixels.clone()).argmax(1).squeeze_dim::<1>(1);
     let right = found.equal(images.shapes.clone()).float();
@@ -185,7 +186,7 @@ fn main() -> Result<()> {
     ];
     for_python::write(&folder.join("image.safetensors"), &base, shown)?;
 
-    // In the next process.
+    // In another process.
     let loaded = PeftModel::from_pretrained(base, folder.join("adapter"), false)?;
     let merged = loaded.merge_and_unload(true)?;
     let same = merged.forward(pixels).all_close(output, None, Some(1e-3));

@@ -134,12 +134,11 @@ fn training_saving_resuming_and_merging() {
         let eval = adapted("eval", &["--data", "train.jsonl"]);
         lab.ok(&eval);
         let merge = adapted("merge", &["--output", "merged"]);
-        match can_merge {
-            true => {
-                lab.ok(&merge);
-                fs::remove_dir_all(lab.path("merged")).unwrap();
-            }
-            false => drop(lab.fails(&merge, &["cannot be merged"])),
+        if can_merge {
+            lab.ok(&merge);
+            fs::remove_dir_all(lab.path("merged")).unwrap();
+        } else {
+            drop(lab.fails(&merge, &["cannot be merged"]))
         }
     }
 }

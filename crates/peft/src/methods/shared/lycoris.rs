@@ -13,14 +13,15 @@ use crate::{ConvInfo, LayerInfo, Result, TensorSpec, target};
 pub(in crate::methods) struct Drops {
     /// The probability with which an output feature gets no change in a step.
     pub rank: f64,
-    /// Whether the others are scaled up for it.
+    /// Whether the remaining changes are scaled up to make up for it.
     pub scaled: bool,
     /// The probability with which the layer is not adapted in a step.
     pub module: f64,
 }
 
 impl Drops {
-    /// The tensors of a layer, which a step that drops the whole of it leaves without a gradient.
+    /// The tensors of a layer, marked as possibly without a gradient if a step can drop the whole
+    /// layer.
     pub fn resting(&self, tensors: Vec<TensorSpec>) -> Vec<TensorSpec> {
         if self.module > 0.0 {
             tensors.into_iter().map(TensorSpec::may_rest).collect()
@@ -29,7 +30,7 @@ impl Drops {
         }
     }
 
-    /// The change `[d_in, d_out]` that acts on an input: all of it but in training.
+    /// The change `[d_in, d_out]` that is applied to an input: in training some of it is dropped.
     pub fn apply(&self, delta: Tensor<2>, is_training: bool) -> Tensor<2> {
         if !is_training {
             return delta;
@@ -43,7 +44,7 @@ impl Drops {
         if self.rank > 0.0 {
             let mut kept = kept(delta.dims()[1], self.rank);
             if self.scaled {
-                // If all are dropped, the change is zero and not 0 / 0.
+                // If all rows are dropped, the change is zero and not 0 / 0.
                 let mean = kept.clone().mean_dim(1).clamp_min(1e-6);
                 kept = kept / mean;
             }
@@ -56,8 +57,8 @@ impl Drops {
     }
 }
 
-/// The kernel that `use_effective_conv2d` gives a factor of its own, if there is one at this layer: one
-/// of a single element needs none.
+/// The kernel that gets a factor of its own under `use_effective_conv2d`; `None` if this layer has
+/// no such kernel. A kernel of a single element needs none.
 pub(in crate::methods) fn effective_kernel(
     use_effective_conv2d: bool,
     conv: Option<&ConvInfo>,
@@ -66,8 +67,8 @@ pub(in crate::methods) fn effective_kernel(
     conv.map(|conv| conv.kernel)
 }
 
-/// A weight `[d_out, d_in · kernel]` from a core `[r, r, kernel…]` and a factor for each side, `[r, d_out]`
-/// and `[r, d_in]` (Proposition 3 of FedPara, arXiv 2108.06098).
+/// A weight `[d_out, d_in · kernel]` from a core `[r, r, kernel…]` and a factor for each side,
+/// `[r, d_out]` and `[r, d_in]` (Proposition 3 of FedPara, arXiv 2108.06098).
 pub(in crate::methods) fn effective(
     core: Tensor<4>,
     outer: Tensor<2>,
@@ -97,7 +98,7 @@ macro_rules! ranks {
 
 pub(in crate::methods) use ranks;
 
-/// Rank and α, and what patterns say of them for single layers.
+/// Rank and α, and the patterns that change them for single layers.
 pub(in crate::methods) struct Ranks<'a> {
     pub r: usize,
     pub alpha: &'a Number,
@@ -118,7 +119,7 @@ impl Ranks<'_> {
     /// The rank at a layer, and its scaling α/r.
     ///
     /// # Errors
-    /// If a pattern is none.
+    /// If a pattern is not valid.
     pub fn at(&self, layer: &LayerInfo) -> Result<(usize, f64)> {
         let rank = target::pattern_value("rank_pattern", self.rank_pattern, &layer.path)?;
         let r = rank.copied().unwrap_or(self.r);
