@@ -8,9 +8,9 @@ use burn_peft::{
 };
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 
-use crate::checkpointing::all;
 use crate::common::Lab;
 use crate::conformance::{base, batch, fixtures, logits, without_dropout};
+use crate::steps::all;
 
 const FORMS: [FrozenForm; 4] = [
     FrozenForm::Int8 { head: false },
