@@ -98,7 +98,10 @@ fn a_run_and_its_resumption() {
         let with = [&without[..], &["--set", skip]].concat();
         let answer = lab.peft(&with);
         assert_eq!(answer.code, Some(0), "{answer:?}");
-        assert!(answer.out.contains(", but for c_fc, h.0\n"), "{answer:?}");
+        assert!(
+            answer.out.contains(", except for c_fc, h.0\n"),
+            "{answer:?}"
+        );
         let warning = "\"h.0\" matches no linear layer of the model; they are: attn.c_attn";
         assert_eq!(answer.err.matches(warning).count(), 1, "{answer:?}");
         assert!(!answer.err.contains("\"c_fc\""), "{answer:?}");

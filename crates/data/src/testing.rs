@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use crate::tokenizer::bpe::tiny;
 use crate::{DataConfig, DataSet, Limits, Result, Task};
 
-/// The limits of a small model that goes with the tokenizer [`tiny`].
+/// The limits of a small model for the tokenizer [`tiny`].
 pub const LIMITS: Limits = Limits {
     max_positions: 16,
     positions_key: "n_positions",
@@ -14,8 +14,8 @@ pub const LIMITS: Limits = Limits {
     vocab_size: 270,
 };
 
-/// A folder with a file of these rows, `a.jsonl`, and a configuration that reads it and keeps what it
-/// makes of it beside it.
+/// A folder with a file of these rows, `a.jsonl`, and a configuration that reads it, with its cache
+/// in the same folder.
 pub fn file_of(rows: &str) -> (TempDir, DataConfig) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.jsonl");
@@ -25,7 +25,7 @@ pub fn file_of(rows: &str) -> (TempDir, DataConfig) {
     (dir, config)
 }
 
-/// What a task makes of a file.
+/// The data set that a task makes from a file.
 pub fn load(config: &DataConfig, task: &dyn Task) -> Result<DataSet> {
     DataSet::load_with(config, Some(&tiny()), LIMITS, 42, &|_| Ok(None), task)
 }

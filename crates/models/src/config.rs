@@ -332,7 +332,7 @@ pub(crate) fn check_heads(
     ))
 }
 
-/// Rejects an activation that is learnt, where `who` (`GPT-2 has`) has no place for its parameters.
+/// Rejects an activation with trained parameters, for which `who` (`GPT-2 has`) has no place.
 pub(crate) fn check_not_learnt(
     key: &str,
     activation: Activation,

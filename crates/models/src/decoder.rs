@@ -34,7 +34,7 @@ pub trait Decoder: BaseModel + Sync {
     /// One of the blocks.
     type Block: DecoderBlock;
 
-    /// A model with random weights, which are made when they are first used.
+    /// A model with random weights, which are created when they are first used.
     fn new(config: &Self::Config, device: &Device) -> Self;
 
     /// The configuration the model was made from.
@@ -58,8 +58,8 @@ pub trait Decoder: BaseModel + Sync {
     /// The blocks, in order.
     fn blocks(&self) -> &[Self::Block];
 
-    /// The norm after the last block, `[tokens, d]`. There is none by default, as where each block ends
-    /// with one.
+    /// The norm after the last block, `[tokens, d]`. By default there is none, as in models whose
+    /// blocks end with one.
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
         hidden
     }

@@ -185,7 +185,7 @@ impl Head {
         })
     }
 
-    /// The same, judging a text by its first token, as encoders do.
+    /// The same head, judging a text by its first token, as encoders do.
     pub(crate) fn judging_first(self) -> Self {
         Self {
             judges_first: true,

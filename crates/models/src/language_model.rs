@@ -85,7 +85,7 @@ impl LanguageModel {
         self.quantize_frozen_except(form, &[])
     }
 
-    /// As [`quantize_frozen`](Self::quantize_frozen), but for some layers; see
+    /// Like [`quantize_frozen`](Self::quantize_frozen), except for some layers; see
     /// [`burn_peft::quantize_frozen_except`].
     ///
     /// # Errors

@@ -56,14 +56,14 @@ pub trait Task: Debug + Send + Sync {
     /// How many of an example's labels count. An example with none is left out.
     fn supervised(&self, labels: &[i64]) -> usize;
 
-    /// Which tokens of an example are shown as learnt, `[seq]`: by default none, as where a label
-    /// belongs to the whole text.
+    /// Which tokens of an example are shown as learnt, `[seq]`. By default none is, which suits
+    /// labels that belong to the whole text.
     fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
         vec![false; labels.len()]
     }
 
-    /// An invalid label, if there is one. By default none is; a task whose labels are tokens asks
-    /// [`Lm`](crate::Lm).
+    /// An invalid label, if there is one. By default no label is invalid; a task whose labels are
+    /// tokens asks [`Lm`](crate::Lm).
     fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
         None
     }

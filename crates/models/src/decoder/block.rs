@@ -6,9 +6,9 @@ use burn::tensor::Tensor;
 use super::Pass;
 use crate::KvCache;
 
-/// One of the blocks that a decoder's hidden states run through.
+/// A block that a decoder's hidden states pass through.
 pub trait DecoderBlock: Module {
-    /// Maps `[batch * seq, d]` to the same shape. The cache comes with the block's index in it.
+    /// Maps `[batch * seq, d]` to the same shape. `cache` is the cache and the block's index in it.
     fn forward(
         &self,
         input: Tensor<2>,

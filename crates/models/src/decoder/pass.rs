@@ -96,7 +96,7 @@ impl Places {
         positions.reshape([-1]).float()
     }
 
-    /// How each of the rotary embeddings turns every token, and the tokens' positions
+    /// The rotation of every token for each of the rotary embeddings, and the tokens' positions
     /// ([`of_tokens`](Self::of_tokens)).
     pub fn rotations(&self, ropes: &[Rope]) -> (Vec<RopeTable>, Tensor<1>) {
         let needs_length = ropes.iter().any(Rope::depends_on_length);

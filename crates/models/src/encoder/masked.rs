@@ -107,7 +107,7 @@ impl MaskedHead {
         }
     }
 
-    /// Takes away the bias of a tied output, for one with a weight of its own.
+    /// Removes and returns the bias of a tied output, for an output with a weight of its own.
     pub fn take_bias(&mut self) -> Option<Param<Tensor<1>>> {
         self.bias.take().map(|bias| bias.base_layer.bias)
     }

@@ -7,8 +7,8 @@ use burn_peft_kernels::{FeedForward, Projection, dropout_probability, feed_forwa
 
 use super::{Activation, project_onto};
 
-/// `residual + dropout(down(f(up(input))))`, `[tokens, d]`, in one operation where nothing acts on the
-/// layers and nothing is dropped.
+/// `residual + dropout(down(f(up(input))))`, `[tokens, d]`, in one operation if no adapter acts on
+/// the layers and nothing is dropped.
 pub(crate) fn two_layers<L: BaseLayer<Input = Tensor<2>>>(
     [up, down]: [&LoraAdapter<L>; 2],
     activation: Activation,
@@ -32,7 +32,7 @@ pub(crate) fn two_layers<L: BaseLayer<Input = Tensor<2>>>(
     project_onto(down, inner, dropout, residual)
 }
 
-/// Weight and bias of a layer on which nothing acts.
+/// The weight and bias of a layer on which no adapter acts; `None` if one does.
 pub(crate) fn unadapted<L: BaseLayer<Input = Tensor<2>>>(
     slot: &LoraAdapter<L>,
 ) -> Option<Projection> {

@@ -1,4 +1,4 @@
-//! Layers with random weights, which are made when they are first used.
+//! Layers with random weights, which are created when they are first used.
 
 use burn::module::Initializer;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};

@@ -58,8 +58,8 @@ pub trait LayerMethod: Debug + Send + Sync {
         self.low_rank(tensors).map(|lora| lora.delta_weight())
     }
 
-    /// What remains of [`delta_weight`](Self::delta_weight) in a forward pass: by default all of it. A
-    /// method drops a part of it in training.
+    /// The part of [`delta_weight`](Self::delta_weight) that is used in a forward pass: by default
+    /// all of it. A method can drop a part of it in training.
     fn dropped(&self, delta: Tensor<2>, _is_training: bool) -> Tensor<2> {
         delta
     }

@@ -130,8 +130,8 @@ pub(super) fn check_frequencies(n: usize, patterns: &IndexMap<String, usize>) ->
     each_within("n_frequency_pattern", patterns, VALUES)
 }
 
-/// What `make` makes of the number of values at each layer and its sizes, `[n, d_in, d_out]`: one for
-/// layers that are alike.
+/// Calls `make` with the number of values at each layer and the layer's sizes, `[n, d_in, d_out]`;
+/// layers with the same numbers share the result.
 ///
 /// # Errors
 /// If a number is below one or above the number of weights.

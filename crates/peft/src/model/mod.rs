@@ -205,7 +205,7 @@ impl<M: BaseModel> PeftModel<M> {
         crate::quantize_frozen(&mut self.base_model, form)
     }
 
-    /// As [`quantize_frozen`](Self::quantize_frozen), but for some layers; see
+    /// Like [`quantize_frozen`](Self::quantize_frozen), except for some layers; see
     /// [`quantize_frozen_except`](crate::quantize_frozen_except).
     ///
     /// # Errors

@@ -5,14 +5,14 @@ use crate::Result;
 
 const KEY: &str = "llm_int8_skip_modules";
 
-/// The names of `llm_int8_skip_modules`, and which of them a layer had.
+/// The names of `llm_int8_skip_modules`, and whether each of them matched a layer.
 pub(crate) struct SkippedModules<'a>(Vec<(&'a str, Pattern, bool)>);
 
 impl<'a> SkippedModules<'a> {
     /// Reads the names, each of which is also a regular expression.
     pub fn new(names: &'a [String]) -> Result<Self> {
         let names = names.iter().map(|name| {
-            // As transformers' `should_convert_module` has it.
+            // As in transformers' `should_convert_module`.
             let boundary = r"(?:(?<=\.)|(?=\.|\z))(?s:.*)";
             let pattern = Pattern::new(KEY, name, "(?:", &format!("){boundary}"))?;
             Ok((name.as_str(), pattern, false))
@@ -31,7 +31,7 @@ impl<'a> SkippedModules<'a> {
         Ok(found)
     }
 
-    /// The names that no layer had.
+    /// The names that matched no layer.
     pub fn unused(&self) -> impl Iterator<Item = &'a str> {
         let unused = self.0.iter().filter(|(.., is_used)| !is_used);
         unused.map(|(name, ..)| *name)
@@ -42,7 +42,7 @@ impl<'a> SkippedModules<'a> {
 mod tests {
     use super::*;
 
-    /// What transformers 5.23 says:
+    /// The results of transformers 5.23:
     /// `[not should_convert_module(path, [name]) for path in PATHS]`.
     #[test]
     fn names_match_as_in_transformers() {

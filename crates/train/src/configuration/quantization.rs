@@ -57,9 +57,9 @@ pub struct BitsAndBytesConfig {
     /// tied to it.
     #[serde(skip_serializing_if = "is_off")]
     pub int8_head: bool,
-    /// The layers whose weights are not quantised, in 4 bits either: the ends of their paths
-    /// (`v_proj`), or regular expressions for the beginnings (`model.layers.0`). The output layer
-    /// stays as `int8_head` says; in transformers this list replaces `lm_head`.
+    /// The layers whose weights are not quantised, neither in 8 bits nor in 4: the ends of their
+    /// paths (`v_proj`), or regular expressions for the beginnings (`model.layers.0`). `int8_head`
+    /// alone decides about the output layer; in transformers this list replaces `lm_head`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub llm_int8_skip_modules: Option<Vec<String>>,
 }

@@ -106,7 +106,7 @@ pub enum ConfigProblem {
     /// A key for eight-bit products without the key that it requires.
     #[error("quantization_config has {0} = true and not {1} = true: add it, or leave {0} out")]
     Int8Without(&'static str, &'static str),
-    /// Layers that are not to be quantised, where none is.
+    /// Layers that are not to be quantised, in a run that quantises none.
     #[error(
         "quantization_config has llm_int8_skip_modules, and neither load_in_8bit = true nor \
          load_in_4bit = true: add one, or leave llm_int8_skip_modules out"

@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// The type of most weights: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m or q6_k
-    /// [default: that of the model's files; f32 of quantised ones, and of adapters]
+    /// [default: the type in the model's files; f32 for quantised models and for adapters]
     #[arg(long, value_name = "TYPE")]
     outtype: Option<OutType>,
     /// Write the adapter alone, not merged

@@ -55,10 +55,10 @@ pub struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub overrides: Vec<String>,
     /// Resume from a checkpoint: the one named, or else the newest in training.output_dir; with
-    /// `auto`, start anew if there is no complete checkpoint
+    /// `auto`, start over if there is no complete checkpoint
     #[arg(long, value_name = "DIR|auto", num_args = 0..=1, conflicts_with_all = ["print_config", "dry_run"])]
     pub resume: Option<Option<PathBuf>>,
-    /// Start anew in the folder of an earlier run, whose results are removed
+    /// Start over in the folder of an earlier run, whose results are removed
     #[arg(long, conflicts_with_all = ["print_config", "dry_run"])]
     pub force: bool,
     /// Show every value and its origin (default, file or flag), and stop

@@ -123,7 +123,7 @@ pub(super) fn keep(model: &mut LanguageModel, config: &TrainConfig) -> Result<()
     Ok(())
 }
 
-/// Prints the number of bits of the base, if it is quantised, and what of it is not.
+/// Prints the number of bits of the base, if it is quantised, and which layers are not.
 pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
     let Some(form) = config.quantization() else {
         return Ok(());
@@ -139,7 +139,7 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
     };
     let skipped = match config.skip_modules() {
         [] => String::new(),
-        names => format!(", but for {}", names.join(", ")),
+        names => format!(", except for {}", names.join(", ")),
     };
     say(format!("{form}{skipped}"))
 }
