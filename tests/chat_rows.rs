@@ -31,7 +31,7 @@ fn chat(answers: [&str; 2], weight: u8) -> String {
 }
 
 fn rows(out: &str) -> Vec<Value> {
-    values(&out)
+    values(out)
 }
 
 /// Where the labels are the tokens' own, and where they are -100.

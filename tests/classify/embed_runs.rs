@@ -40,7 +40,7 @@ fn config(lab: &Lab, more: &str) {
 
 /// The vectors of a file of lines.
 fn vectors(text: &str) -> Vec<Vec<f64>> {
-    let lines = values(&text).into_iter();
+    let lines = values(text).into_iter();
     let numbers = |line: Value| {
         let numbers = line["embedding"].as_array().unwrap().iter();
         numbers.map(|number| number.as_f64().unwrap()).collect()
