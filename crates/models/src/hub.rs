@@ -27,6 +27,9 @@ pub use error::HubError;
 const MAIN: &str = "main";
 
 /// Finds a model's files with the environment's [`HubOptions`]; see [`HubOptions::resolve`].
+///
+/// # Errors
+/// As for [`HubOptions::resolve`].
 pub fn resolve(model: &str, required: &[&str], optional: &[&str]) -> Result<ModelFiles> {
     HubOptions::from_env().resolve(model, required, optional)
 }

@@ -14,6 +14,9 @@ pub struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     /// The keys of a file over `defaults`, the text of a JSON object.
+    ///
+    /// # Panics
+    /// If `defaults` is not a JSON object.
     pub fn new(own: &'a Map<String, Value>, defaults: &str) -> Self {
         let defaults = serde_json::from_str(defaults).expect("the defaults are an object");
         Self { own, defaults }

@@ -20,6 +20,9 @@ const SPLITS: [&[&str]; 3] = [
 
 /// Finds the files of a data set with the environment's [`HubOptions`]; see
 /// [`HubOptions::dataset`].
+///
+/// # Errors
+/// As for [`HubOptions::dataset`].
 pub fn dataset(spec: &str) -> Result<Option<Vec<PathBuf>>> {
     HubOptions::from_env().dataset(spec)
 }

@@ -29,6 +29,9 @@ impl<'a> NamedTensor<'a> {
     }
 
     /// The values.
+    ///
+    /// # Errors
+    /// If they cannot be read or computed.
     pub fn load(self) -> Result<TensorData> {
         (self.load)()
     }
