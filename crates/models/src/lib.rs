@@ -17,13 +17,13 @@
 //! use burn::tensor::Device;
 //! use burn_peft_models::{AutoModel, GenerationConfig, Pretrained, generate};
 //!
-//! A folder, a `.gguf` file, or an id on the Hub.
+//! // A folder, a `.gguf` file, or an id on the Hub.
 //! let model = AutoModel::from_pretrained("../../assets/tiny-gpt2", &Device::flex())?;
 //! let config = GenerationConfig {
 //!     max_new_tokens: 4,
 //!     ..GenerationConfig::default()
 //! };
-//! Token ids; `burn_peft_data::Tokenizer` converts texts to ids and back.
+//! // Token ids; `burn_peft_data::Tokenizer` converts texts to ids and back.
 //! let tokens = generate(&model, &[5, 8, 13], &config, &mut |_| ControlFlow::Continue(()))?;
 //! assert!(tokens.len() <= 4);
 //! # Ok::<(), burn_peft_models::ModelError>(())

@@ -26,7 +26,7 @@ use crate::{CausalLm, KvCache, Result};
 /// let answer = session.generate(&model, &[5, 6, 7], &config, go_on)?;
 /// let text = [&[5, 6, 7], &answer.token_ids[..], &[8, 9]].concat();
 /// session.generate(&model, &text, &config, go_on)?;
-/// The last token of the first answer, and the two after it.
+/// // The last token of the first answer, and the two after it.
 /// assert_eq!(session.computed_for_prompt(), 3);
 /// # Ok::<(), burn_peft_models::ModelError>(())
 /// ```
