@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, PEFT, jsonl, values};
+use crate::common::{Lab, PEFT, jsonl, values, with_keys};
 
 /// The token that closes an answer, which no file of the model calls its end.
 const END: &str = "<|end|>";
@@ -316,12 +316,7 @@ fn prompts_of_the_file_are_what_a_user_asks() {
     );
     assert!(page.contains("<summary>In between</summary>"), "{page}");
     // Written out, the file is read again.
-    lab.ok(&[
-        "train",
-        "out/config.toml",
-        "--set",
-        "training.output_dir=again",
-    ]);
+    lab.ok(&with_keys("out/config.toml", &["training.output_dir=again"]));
     // An empty list asks nothing.
     let out = call(&["--set", "prompt=[]"]);
     assert!(!out.contains("sample: "), "{out}");

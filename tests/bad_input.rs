@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, MERGE, N_POSITIONS, PEFT, tree};
+use crate::common::{Answer, Lab, MERGE, N_POSITIONS, PEFT, tree, with_keys};
 
 const INSPECT: [&str; 3] = ["inspect", "--model", "model"];
 const FORWARD: [&str; 7] = [
@@ -360,14 +360,7 @@ fn a_model_is_no_adapter_and_an_adapter_no_model() {
         &args,
         &["train.toml", "adapter_config.json", "training file"],
     );
-    let args = [
-        "train",
-        "train.toml",
-        "--set",
-        "model=out",
-        "--set",
-        "training.output_dir=new",
-    ];
+    let args = with_keys("train.toml", &["model=out", "training.output_dir=new"]);
     lab.fails(&args, &["out", "is an adapter"]);
     assert!(!lab.path("new").exists());
 }
@@ -415,14 +408,7 @@ fn a_disk_that_fills_up() {
         on_a_full_disk(&lab, args).failed(&[named, "File too large"]);
         assert_eq!(tree(&lab.path(".")), before, "{args:?}");
     }
-    let train = [
-        "train",
-        "train.toml",
-        "--set",
-        "training.output_dir=new",
-        "--set",
-        "peft.r=32",
-    ];
+    let train = with_keys("train.toml", &["training.output_dir=new", "peft.r=32"]);
     on_a_full_disk(&lab, &train).failed(&["adapter_model.safetensors", "File too large"]);
     let files = ["config.toml", "events.out.tfevents.peft", "metrics.jsonl"];
     assert_eq!(lab.names("new"), files);

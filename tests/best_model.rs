@@ -1,6 +1,6 @@
 //! `load_best_model_at_end` and early stopping.
 
-use crate::common::{Lab, values};
+use crate::common::{Lab, values, with_keys};
 
 /// The evaluations of a run: step and loss.
 fn evaluations(lab: &Lab) -> Vec<(u64, f64)> {
@@ -85,12 +85,7 @@ fn a_run_out_of_patience_stops() {
 fn strategies_that_do_not_match_are_named() {
     let lab = Lab::new();
     lab.fails(
-        &[
-            "train",
-            "train.toml",
-            "--set",
-            "training.load_best_model_at_end=true",
-        ],
+        &with_keys("train.toml", &["training.load_best_model_at_end=true"]),
         &["training.load_best_model_at_end needs evaluations and checkpoints at the same steps"],
     );
 }

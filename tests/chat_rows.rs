@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, PEFT, anew, values};
+use crate::common::{Lab, PEFT, anew, values, with_keys};
 
 /// This project's own; the text below is what transformers' `apply_chat_template` makes of it.
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ '\\n' }}{% endfor %}\
@@ -144,14 +144,7 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
         "2 of 3 rows dropped: the weight of every answer is 0",
     ];
     for args in [
-        &[
-            "train",
-            "train.toml",
-            "--set",
-            "data.train=none.jsonl",
-            "--set",
-            "data.max_length=24",
-        ][..],
+        &with_keys("train.toml", &["data.train=none.jsonl", "data.max_length=24"])[..],
         &["data", "none.jsonl", "--model", "model"],
         &[
             "data",

@@ -181,6 +181,14 @@ impl Lab {
         self.peft(args).failed(named)
     }
 
+    /// The logits of `peft forward` for `in.safetensors`, with their shape.
+    #[track_caller]
+    pub fn logits(&self, options: &[&str]) -> (Vec<usize>, Vec<f32>) {
+        let files = ["--input", "in.safetensors", "--output", "out.safetensors"];
+        self.ok(&[&["forward"], &files[..], options].concat());
+        self.floats("out.safetensors", "logits")
+    }
+
     /// Writes a safetensors file of 64-bit integers.
     pub fn write_integers(&self, name: &str, tensors: &[(&str, &[usize], &[i64])]) {
         let bytes: Vec<Vec<u8>> = tensors
@@ -260,10 +268,15 @@ pub fn adapted<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&[command, "--model", "model", "--adapter", "out"], more].concat()
 }
 
-/// The arguments that train anew by a file with these keys set (`training.max_steps=1`).
-pub fn anew<'a>(file: &'a str, keys: &[&'a str]) -> Vec<&'a str> {
+/// The arguments that train by a file with these keys set (`training.max_steps=1`).
+pub fn with_keys<'a>(file: &'a str, keys: &[&'a str]) -> Vec<&'a str> {
     let keys = keys.iter().flat_map(|key| ["--set", key]);
-    ["train", file, "--force"].into_iter().chain(keys).collect()
+    ["train", file].into_iter().chain(keys).collect()
+}
+
+/// As [`with_keys`], in the place of what is there.
+pub fn anew<'a>(file: &'a str, keys: &[&'a str]) -> Vec<&'a str> {
+    [&with_keys(file, keys)[..], &["--force"]].concat()
 }
 
 /// Merges the adapter of [`Lab::with_adapter`] into its model.

@@ -6,7 +6,7 @@ use burn_peft::{LoraConfig, PeftModel, files, get_peft_model, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use safetensors::SafeTensors;
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, device, with_keys};
 use crate::conformance::{base, fixtures};
 
 fn config() -> LoraConfig {
@@ -105,14 +105,7 @@ fn what_cannot_be_is_an_error() {
 #[test]
 fn packed_rows_are_looked_at_too() {
     let lab = Lab::new();
-    lab.ok(&[
-        "train",
-        "train.toml",
-        "--set",
-        "data.packing=true",
-        "--set",
-        "peft.init_lora_weights=eva",
-    ]);
+    lab.ok(&with_keys("train.toml", &["data.packing=true", "peft.init_lora_weights=eva"]));
     let config = lab.json("out/adapter_config.json");
     assert_eq!(config["init_lora_weights"], "eva");
 }

@@ -141,15 +141,7 @@ fn lab() -> Lab {
 }
 
 fn forward(lab: &Lab, model: &str) -> Vec<f32> {
-    let args = [
-        "forward",
-        "--input",
-        "in.safetensors",
-        "--output",
-        "out.safetensors",
-    ];
-    lab.ok(&[&args[..], &["--model", model]].concat());
-    lab.floats("out.safetensors", "logits").1
+    lab.logits(&["--model", model]).1
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rows of one's own, by somebody who has read no more than the README.
 
-use crate::common::Lab;
+use crate::common::{Lab, with_keys};
 
 /// Six questions with their answers, and a training file without validation data.
 fn lab() -> Lab {
@@ -129,14 +129,7 @@ fn evaluations_without_rows_are_refused_before_anything_is_made() {
     for strategy in ["epoch", "steps"] {
         let set = format!("training.eval_strategy={strategy}");
         // No model is there to be loaded.
-        let args = [
-            "train",
-            "plain.toml",
-            "--set",
-            "model=nowhere",
-            "--set",
-            &set,
-        ];
+        let args = with_keys("plain.toml", &["model=nowhere", &set]);
         lab.fails(&args, &named);
         lab.fails(&[&args[..], &["--dry-run"]].concat(), &named);
     }

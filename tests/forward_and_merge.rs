@@ -16,15 +16,7 @@ fn lab() -> Lab {
 }
 
 fn logits(lab: &Lab, options: &[&str]) -> Vec<f32> {
-    let args = [
-        "forward",
-        "--input",
-        "in.safetensors",
-        "--output",
-        "out.safetensors",
-    ];
-    lab.ok(&[&args[..], options].concat());
-    let (shape, values) = lab.floats("out.safetensors", "logits");
+    let (shape, values) = lab.logits(options);
     assert_eq!(shape, [2, 5, lab.vocab_size]);
     values
 }

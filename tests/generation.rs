@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, N_POSITIONS, adapted};
+use crate::common::{Lab, N_POSITIONS, adapted, with_keys};
 
 const GENERATE: [&str; 6] = [
     "generate", "--model", "model", "--prompt", "the cat", "--json",
@@ -243,14 +243,7 @@ fn full_training_writes_what_lies_beside_the_weights() {
     for (name, text) in &files {
         lab.write(&format!("model/{name}"), text);
     }
-    let full = [
-        "train",
-        "train.toml",
-        "--set",
-        "peft.peft_type=NONE",
-        "--set",
-        "training.output_dir=full",
-    ];
+    let full = with_keys("train.toml", &["peft.peft_type=NONE", "training.output_dir=full"]);
     let out = lab.ok(&full);
     lab.ok(&adapted("merge", &["--output", "merged"]));
     // Into a folder that has them already, too.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, adapted};
+use crate::common::{Lab, adapted, with_keys};
 use crate::resume::{metrics, start, wait_for_lines};
 
 /// Short answers over long ones.
@@ -423,14 +423,7 @@ fn a_new_file_for_pairs_trains_on_them() {
             && text.contains("beta = 0.1"),
         "{text}"
     );
-    lab.ok(&[
-        "train",
-        "brief.toml",
-        "--set",
-        "training.max_steps=2",
-        "--set",
-        "prompt=the cat",
-    ]);
+    lab.ok(&with_keys("brief.toml", &["training.max_steps=2", "prompt=the cat"]));
     let orpo = ["--objective", "orpo", "--force"];
     lab.ok(&[&new[..], &orpo].concat());
     let text = lab.text("brief.toml");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Lab, adapted};
+use crate::common::{Lab, adapted, with_keys};
 use crate::resume::{lab, start, wait_for_lines};
 
 const LONG: [&str; 4] = ["train", "run.toml", "--set", "training.max_steps=100000"];
@@ -65,14 +65,7 @@ fn all_weights_are_not_trained_into_the_folder_of_their_base() {
     for dir in ["model", "link", "./out/../model"] {
         fs::create_dir_all(lab.path("out")).unwrap();
         let dir = format!("training.output_dir={dir}");
-        let train = [
-            "train",
-            "train.toml",
-            "--set",
-            "peft.peft_type=NONE",
-            "--set",
-            &dir,
-        ];
+        let train = with_keys("train.toml", &["peft.peft_type=NONE", &dir]);
         lab.fails(&train, &["would replace its base"]);
         lab.fails(
             &[&train[..], &["--force"]].concat(),
@@ -96,14 +89,7 @@ fn all_weights_are_not_trained_into_the_folder_of_their_base() {
     // Nor over another model, unless that is asked for.
     fs::create_dir_all(lab.path("other")).unwrap();
     lab.write("other/model.safetensors", "another");
-    let train = [
-        "train",
-        "train.toml",
-        "--set",
-        "peft.peft_type=NONE",
-        "--set",
-        "training.output_dir=other",
-    ];
+    let train = with_keys("train.toml", &["peft.peft_type=NONE", "training.output_dir=other"]);
     lab.fails(
         &train,
         &["other/model.safetensors is there already", "--force"],
@@ -160,14 +146,7 @@ fn an_earlier_run_is_taken_the_place_of_only_with_force_and_then_as_a_whole() {
 #[test]
 fn an_adapter_that_is_set_goes_on_and_the_log_says_so() {
     let lab = Lab::with_adapter();
-    let args = [
-        "train",
-        "train.toml",
-        "--set",
-        "adapter=out",
-        "--set",
-        "training.output_dir=more",
-    ];
+    let args = with_keys("train.toml", &["adapter=out", "training.output_dir=more"]);
     let answer = lab.peft(&args);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(
@@ -184,16 +163,7 @@ fn an_adapter_that_is_set_goes_on_and_the_log_says_so() {
 fn adalora_plans_over_the_steps_of_the_run() {
     let lab = Lab::new();
     // Six rows in batches of two, two epochs.
-    let args = [
-        "train",
-        "train.toml",
-        "--set",
-        "peft.peft_type=ADALORA",
-        "--set",
-        "training.max_steps=-1",
-        "--set",
-        "training.num_train_epochs=2",
-    ];
+    let args = with_keys("train.toml", &["peft.peft_type=ADALORA", "training.max_steps=-1", "training.num_train_epochs=2"]);
     let answer = lab.peft(&args);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert_eq!(lab.json("out/adapter_config.json")["total_step"], 6);

@@ -14,7 +14,7 @@ use burn_peft_models::{AutoModel, Pretrained};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::common::{Lab, values};
+use crate::common::{Lab, values, with_keys};
 
 /// The folder, if there is one.
 fn made() -> Option<PathBuf> {
@@ -160,16 +160,7 @@ fn losses_are_pefts(model: &str) {
     let model = format!("model={}", text(&made.join(model)));
     let adapter = format!("adapter={}", text(&made.join("start")));
     let rows = format!("data.train={}", text(&made.join("rows.jsonl")));
-    lab.ok(&[
-        "train",
-        "smol.toml",
-        "--set",
-        &model,
-        "--set",
-        &adapter,
-        "--set",
-        &rows,
-    ]);
+    lab.ok(&with_keys("smol.toml", &[&model, &adapter, &rows]));
     let metrics = lab.text("smol/metrics.jsonl");
     let lines = values(&metrics).into_iter();
     let found: Vec<f64> = lines.filter_map(|line| line["loss"].as_f64()).collect();

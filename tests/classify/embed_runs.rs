@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Lab, adapted, anew, jsonl, values};
+use crate::common::{Lab, adapted, anew, jsonl, values, with_keys};
 
 /// Texts of three kinds, of which those of one kind belong together.
 const KINDS: [[&str; 4]; 3] = [
@@ -262,14 +262,7 @@ fn a_run_of_embeddings_goes_on_bit_for_bit() {
     ]);
     assert!(whole == lab.read("again/adapter_model.safetensors"));
     // One block at a time gives the same, within rounding.
-    lab.ok(&[
-        "train",
-        "train.toml",
-        "--set",
-        "training.output_dir=checkpointed",
-        "--set",
-        "training.gradient_checkpointing=true",
-    ]);
+    lab.ok(&with_keys("train.toml", &["training.output_dir=checkpointed", "training.gradient_checkpointing=true"]));
     let wide = anew("train.toml", &["embed.matryoshka_dims=[4096]"]);
     lab.fails(&wide, &["embed.matryoshka_dims has 4096"]);
     let one = anew("train.toml", &["training.per_device_train_batch_size=1"]);
@@ -290,14 +283,7 @@ fn a_new_file_for_embeddings_trains() {
     let new = ["new", "mine", "--train", "rows.jsonl", "--model", "model"];
     // The columns say that it is of embeddings.
     lab.ok(&new);
-    let said = lab.ok(&[
-        "train",
-        "mine.toml",
-        "--set",
-        "training.max_steps=2",
-        "--set",
-        "data.validation_split=4",
-    ]);
+    let said = lab.ok(&with_keys("mine.toml", &["training.max_steps=2", "data.validation_split=4"]));
     assert!(said.contains("ndcg@10"), "{said}");
     lab.ok(&["train", "mine.toml", "--dry-run"]);
 }
