@@ -316,7 +316,10 @@ fn prompts_of_the_file_are_what_a_user_asks() {
     );
     assert!(page.contains("<summary>In between</summary>"), "{page}");
     // Written out, the file is read again.
-    lab.ok(&with_keys("out/config.toml", &["training.output_dir=again"]));
+    lab.ok(&with_keys(
+        "out/config.toml",
+        &["training.output_dir=again"],
+    ));
     // An empty list asks nothing.
     let out = call(&["--set", "prompt=[]"]);
     assert!(!out.contains("sample: "), "{out}");

@@ -144,7 +144,10 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
         "2 of 3 rows dropped: the weight of every answer is 0",
     ];
     for args in [
-        &with_keys("train.toml", &["data.train=none.jsonl", "data.max_length=24"])[..],
+        &with_keys(
+            "train.toml",
+            &["data.train=none.jsonl", "data.max_length=24"],
+        )[..],
         &["data", "none.jsonl", "--model", "model"],
         &[
             "data",

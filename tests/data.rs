@@ -157,7 +157,10 @@ fn a_chat_trains() {
     let lab = Lab::new();
     lab.write("model/chat_template.jinja", CHATML);
     lab.write("chat.jsonl", jsonl((0..4).map(|_| chat())));
-    let out = lab.ok(&with_keys("train.toml", &["data.train=chat.jsonl", "data.validation=chat.jsonl"]));
+    let out = lab.ok(&with_keys(
+        "train.toml",
+        &["data.train=chat.jsonl", "data.validation=chat.jsonl"],
+    ));
     assert!(out.contains("chat.jsonl: 4 examples"), "{out}");
     assert!(lab.path("out/adapter_model.safetensors").exists());
 }
@@ -283,7 +286,10 @@ fn rows_that_are_cut_or_dropped_are_counted_with_the_setting() {
         "--max-length",
         "6",
     ]);
-    let train = lab.ok(&with_keys("train.toml", &["data.train=rows.jsonl", "data.max_length=6"]));
+    let train = lab.ok(&with_keys(
+        "train.toml",
+        &["data.train=rows.jsonl", "data.max_length=6"],
+    ));
     for line in said {
         assert!(
             data.contains(line) && train.contains(line),

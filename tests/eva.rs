@@ -105,7 +105,10 @@ fn what_cannot_be_is_an_error() {
 #[test]
 fn packed_rows_are_looked_at_too() {
     let lab = Lab::new();
-    lab.ok(&with_keys("train.toml", &["data.packing=true", "peft.init_lora_weights=eva"]));
+    lab.ok(&with_keys(
+        "train.toml",
+        &["data.packing=true", "peft.init_lora_weights=eva"],
+    ));
     let config = lab.json("out/adapter_config.json");
     assert_eq!(config["init_lora_weights"], "eva");
 }

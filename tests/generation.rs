@@ -243,7 +243,10 @@ fn full_training_writes_what_lies_beside_the_weights() {
     for (name, text) in &files {
         lab.write(&format!("model/{name}"), text);
     }
-    let full = with_keys("train.toml", &["peft.peft_type=NONE", "training.output_dir=full"]);
+    let full = with_keys(
+        "train.toml",
+        &["peft.peft_type=NONE", "training.output_dir=full"],
+    );
     let out = lab.ok(&full);
     lab.ok(&adapted("merge", &["--output", "merged"]));
     // Into a folder that has them already, too.

@@ -12,6 +12,7 @@ use crate::common::{Lab, adapted, anew, device, largest_difference, quick_start}
 use crate::conformance::{
     all_cases, base, base_files, batch, fixtures, has_encoder, logits, without_dropout,
 };
+use crate::quantized::assert_merging_rounds;
 use crate::steps::all;
 
 const INT8: FrozenForm = FrozenForm::Int8 { head: false };
@@ -110,20 +111,7 @@ fn linear_weights_are_bytes_and_the_head_where_it_is_asked() {
 /// Merging rounds again, as in PEFT; taking it out again is exact.
 #[test]
 fn merging_rounds_and_unmerging_is_exact() {
-    let case = fixtures().join("conformance/cases/gpt2_lora");
-    let mut model = PeftModel::from_pretrained(base(), &case, false).unwrap();
-    model.quantize_frozen(WITH_HEAD).unwrap();
-    let before = logits(&model, &case);
-    model.merge_adapter(true).unwrap();
-    let merged = logits(&model, &case);
-    model.unmerge_adapter();
-    assert_eq!(logits(&model, &case), before);
-    let off = |other: &[f32]| largest_difference(&before, other);
-    let without = model.disable_adapter(|model| logits(model, &case));
-    assert!(off(&merged) > 0.0 && off(&merged) < off(&without));
-    let record = std::env::temp_dir().join("no-record.bpk");
-    let error = model.save_base_record(record).unwrap_err().to_string();
-    assert!(error.contains("is quantised"), "{error}");
+    assert_merging_rounds(WITH_HEAD);
 }
 
 /// Nothing is rounded anew where an output layer gets a weight of its own.

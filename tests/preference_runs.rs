@@ -423,7 +423,10 @@ fn a_new_file_for_pairs_trains_on_them() {
             && text.contains("beta = 0.1"),
         "{text}"
     );
-    lab.ok(&with_keys("brief.toml", &["training.max_steps=2", "prompt=the cat"]));
+    lab.ok(&with_keys(
+        "brief.toml",
+        &["training.max_steps=2", "prompt=the cat"],
+    ));
     let orpo = ["--objective", "orpo", "--force"];
     lab.ok(&[&new[..], &orpo].concat());
     let text = lab.text("brief.toml");

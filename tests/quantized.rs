@@ -4,13 +4,13 @@
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
 use burn_peft::{
-    Adaptable, LayerKind, Path, PeftModel, QuantType, Quantization, QuantizedWeight,
+    Adaptable, FrozenForm, LayerKind, Path, PeftModel, QuantType, Quantization, QuantizedWeight,
     quantize_frozen,
 };
 use burn_peft_models::GPT2LMHeadModel;
 use safetensors::SafeTensors;
 
-use crate::common::{Lab, adapted, anew, device, quick_start};
+use crate::common::{Lab, adapted, anew, device, largest_difference, quick_start};
 use crate::conformance::{base, cases, fixtures, has_encoder, logits};
 use crate::steps::assert_step_of_values;
 
@@ -118,15 +118,21 @@ fn codes_are_all_that_is_kept_of_a_linear_weight() {
 /// Merging quantises again, as in PEFT; taking it out again is exact.
 #[test]
 fn merging_rounds_and_unmerging_is_exact() {
+    assert_merging_rounds(in_f32(QuantType::Nf4).into());
+}
+
+/// A LoRA adapter on a base in this form is merged into other weights, and taken out exactly; the base has
+/// no record.
+pub fn assert_merging_rounds(form: FrozenForm) {
     let case = fixtures().join("conformance/cases/gpt2_lora");
     let mut model = PeftModel::from_pretrained(base(), &case, false).unwrap();
-    model.quantize_frozen(in_f32(QuantType::Nf4)).unwrap();
+    model.quantize_frozen(form).unwrap();
     let before = logits(&model, &case);
     model.merge_adapter(true).unwrap();
     let merged = logits(&model, &case);
     model.unmerge_adapter();
     assert_eq!(logits(&model, &case), before);
-    let off = |other: &[f32]| crate::common::largest_difference(&before, other);
+    let off = |other: &[f32]| largest_difference(&before, other);
     let without = model.disable_adapter(|model| logits(model, &case));
     assert!(off(&merged) > 0.0 && off(&merged) < off(&without));
     let record = std::env::temp_dir().join("no-record.bpk");

@@ -89,7 +89,10 @@ fn all_weights_are_not_trained_into_the_folder_of_their_base() {
     // Nor over another model, unless that is asked for.
     fs::create_dir_all(lab.path("other")).unwrap();
     lab.write("other/model.safetensors", "another");
-    let train = with_keys("train.toml", &["peft.peft_type=NONE", "training.output_dir=other"]);
+    let train = with_keys(
+        "train.toml",
+        &["peft.peft_type=NONE", "training.output_dir=other"],
+    );
     lab.fails(
         &train,
         &["other/model.safetensors is there already", "--force"],
@@ -163,7 +166,14 @@ fn an_adapter_that_is_set_goes_on_and_the_log_says_so() {
 fn adalora_plans_over_the_steps_of_the_run() {
     let lab = Lab::new();
     // Six rows in batches of two, two epochs.
-    let args = with_keys("train.toml", &["peft.peft_type=ADALORA", "training.max_steps=-1", "training.num_train_epochs=2"]);
+    let args = with_keys(
+        "train.toml",
+        &[
+            "peft.peft_type=ADALORA",
+            "training.max_steps=-1",
+            "training.num_train_epochs=2",
+        ],
+    );
     let answer = lab.peft(&args);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert_eq!(lab.json("out/adapter_config.json")["total_step"], 6);

@@ -179,10 +179,16 @@ fn the_first_evaluation_can_be_turned_off() {
 #[test]
 fn the_written_config_repeats_the_run() {
     let lab = Lab::with_adapter();
-    lab.ok(&with_keys("out/config.toml", &["training.output_dir=again"]));
+    lab.ok(&with_keys(
+        "out/config.toml",
+        &["training.output_dir=again"],
+    ));
     let weights = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
     assert_eq!(weights("again"), weights("out"));
-    lab.ok(&with_keys("train.toml", &["training.output_dir=seed", "training.seed=7"]));
+    lab.ok(&with_keys(
+        "train.toml",
+        &["training.output_dir=seed", "training.seed=7"],
+    ));
     assert_ne!(weights("seed"), weights("out"));
 }
 

@@ -262,7 +262,13 @@ fn a_run_of_embeddings_goes_on_bit_for_bit() {
     ]);
     assert!(whole == lab.read("again/adapter_model.safetensors"));
     // One block at a time gives the same, within rounding.
-    lab.ok(&with_keys("train.toml", &["training.output_dir=checkpointed", "training.gradient_checkpointing=true"]));
+    lab.ok(&with_keys(
+        "train.toml",
+        &[
+            "training.output_dir=checkpointed",
+            "training.gradient_checkpointing=true",
+        ],
+    ));
     let wide = anew("train.toml", &["embed.matryoshka_dims=[4096]"]);
     lab.fails(&wide, &["embed.matryoshka_dims has 4096"]);
     let one = anew("train.toml", &["training.per_device_train_batch_size=1"]);
@@ -283,7 +289,10 @@ fn a_new_file_for_embeddings_trains() {
     let new = ["new", "mine", "--train", "rows.jsonl", "--model", "model"];
     // The columns say that it is of embeddings.
     lab.ok(&new);
-    let said = lab.ok(&with_keys("mine.toml", &["training.max_steps=2", "data.validation_split=4"]));
+    let said = lab.ok(&with_keys(
+        "mine.toml",
+        &["training.max_steps=2", "data.validation_split=4"],
+    ));
     assert!(said.contains("ndcg@10"), "{said}");
     lab.ok(&["train", "mine.toml", "--dry-run"]);
 }

@@ -67,20 +67,7 @@ fn hidden_states_and_embeddings_are_transformers() {
 fn files_of_an_embedder_are_written_back_as_they_were() {
     each(|case| {
         let model = PeftModel::from_pretrained(headless(&case.base), &case.folder, true).unwrap();
-        if let Some(printed) = case.text("printed.txt") {
-            let tree = format!("{}\n", model.tree());
-            if tree != printed {
-                return Err(format!("printed as\n{tree}in place of\n{printed}"));
-            }
-        }
-        if let Some(counts) = case.text("counts.json") {
-            let counts: Value = serde_json::from_str(&counts).unwrap();
-            let (trainable, total) = model.get_nb_trainable_parameters();
-            assert_eq!(
-                serde_json::json!({"trainable": trainable, "total": total}),
-                counts
-            );
-        }
+        case.is_shown_as_by_peft(&model)?;
         let folder = tempfile::tempdir().unwrap();
         let bytes = |path: &Path, name: &str| fs::read(path.join(name)).unwrap();
         model.save_pretrained(folder.path()).unwrap();

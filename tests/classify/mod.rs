@@ -53,6 +53,25 @@ impl Case {
         fs::read_to_string(self.folder.join(name)).ok()
     }
 
+    /// Compares the printed tree and what is counted, where the case has them.
+    fn is_shown_as_by_peft(&self, model: &PeftModel<AutoModel>) -> Result<(), String> {
+        if let Some(printed) = self.text("printed.txt") {
+            let tree = format!("{}\n", model.tree());
+            if tree != printed {
+                return Err(format!("printed as\n{tree}in place of\n{printed}"));
+            }
+        }
+        if let Some(counts) = self.text("counts.json") {
+            let counts: Value = serde_json::from_str(&counts).unwrap();
+            let (trainable, total) = model.get_nb_trainable_parameters();
+            let found = serde_json::json!({"trainable": trainable, "total": total});
+            if found != counts {
+                return Err(format!("{found} in place of {counts}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Logits as transformers gives them: of a classifier of texts a row for each.
     fn logits(&self, model: &impl CausalLm) -> Vec<f32> {
         let (ids, shape) = ints(&self.folder, "input_ids");
@@ -209,20 +228,6 @@ fn files_of_a_classifier_are_written_back_as_they_were() {
 fn a_classifier_is_printed_and_counted_as_by_peft() {
     each(|case| {
         let model = case.adapted();
-        if let Some(printed) = case.text("printed.txt") {
-            let tree = format!("{}\n", model.tree());
-            if tree != printed {
-                return Err(format!("printed as\n{tree}in place of\n{printed}"));
-            }
-        }
-        if let Some(counts) = case.text("counts.json") {
-            let counts: Value = serde_json::from_str(&counts).unwrap();
-            let (trainable, total) = model.get_nb_trainable_parameters();
-            let found = serde_json::json!({"trainable": trainable, "total": total});
-            if found != counts {
-                return Err(format!("{found} in place of {counts}"));
-            }
-        }
-        Ok(())
+        case.is_shown_as_by_peft(&model)
     });
 }

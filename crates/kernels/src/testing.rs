@@ -45,6 +45,23 @@ fn uniform() -> f64 {
     (mix(drawn) >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// Random words from a seed.
+pub(crate) fn words(seed: u64) -> impl Iterator<Item = u64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    })
+}
+
+/// Random numbers in -1..1 from a seed.
+pub(crate) fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let numbers = words(seed).map(|word| (word >> 40) as f32 / (1 << 23) as f32 - 1.0);
+    numbers.take(count).collect()
+}
+
 /// Normal values around zero, the same in every run of a test.
 pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
     // Box and Muller's transform.

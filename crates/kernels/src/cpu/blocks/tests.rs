@@ -1,15 +1,10 @@
 use super::*;
+use crate::testing::words;
 
 /// Random bytes from a seed.
 pub(crate) fn bytes(count: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as u8
-    };
-    (0..count).map(|_| next()).collect()
+    let bytes = words(seed).map(|word| (word >> 40) as u8);
+    bytes.take(count).collect()
 }
 
 /// Blocks of random codes whose scales are around 1/16.

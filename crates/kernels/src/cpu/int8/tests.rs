@@ -4,6 +4,7 @@ use super::body::Body;
 use super::product::product_by;
 use super::*;
 use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
+use crate::testing::numbers;
 
 const SHAPES: [[usize; 3]; 9] = [
     [1, 1, 1],
@@ -16,18 +17,6 @@ const SHAPES: [[usize; 3]; 9] = [
     [70, 900, 100],
     [600, 70, 96],
 ];
-
-/// Random numbers in -1..1 from a seed.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 /// Rows of several kinds: a plain one, one of zeros, one with an outlier, one of tiny numbers, one
 /// whose numbers all differ in size, and two with values that are not finite.

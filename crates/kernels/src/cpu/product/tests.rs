@@ -1,20 +1,9 @@
 use half::bf16;
 
 use super::*;
+use crate::testing::numbers;
 
 const SIZES: [usize; 12] = [1, 2, 3, 7, 15, 16, 17, 31, 33, 64, 100, 129];
-
-/// Random numbers in -1..1 from a seed.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 fn narrow(numbers: &[f32]) -> Vec<bf16> {
     numbers.iter().map(|&x| bf16::from_f32(x)).collect()
