@@ -111,7 +111,7 @@ fn linear_weights_are_bytes_and_the_head_where_it_is_asked() {
 /// Merging rounds again, as in PEFT; taking it out again is exact.
 #[test]
 fn merging_rounds_and_unmerging_is_exact() {
-    assert_merging_rounds(WITH_HEAD);
+    assert_merging_rounds(WITH_HEAD, "wte is quantised");
 }
 
 /// Nothing is rounded anew where an output layer gets a weight of its own.
