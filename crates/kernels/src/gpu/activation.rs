@@ -1,4 +1,4 @@
-//! Activation functions on GPUs, a launch a pass.
+//! Activation functions on GPUs: one launch in each pass.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -16,7 +16,7 @@ use super::curve::{slope, value};
 use super::launch::{buffer, contiguous, elem, empty_like, units};
 use crate::cpu::ActivationKind;
 
-/// As [`activate`](crate::activate); the backward pass has the input only.
+/// As [`activate`](crate::activate); the backward pass keeps only the input.
 pub(crate) fn activate(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::activation_gpu(x.into_dispatch(), kind))
 }

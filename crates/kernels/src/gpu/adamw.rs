@@ -85,7 +85,7 @@ fn launch(
     let norm = norm.unwrap_or_else(|| empty(1));
     let outputs = views(&updated, &parameters, starts);
 
-    // Beside norm, moments and what is updated.
+    // Besides the norm, the moments and what is updated.
     let at_once = (client.properties().hardware.max_bindings as usize - 4) / 2;
     let mut tensors = parameters.into_iter().zip(gradients);
     let mut tensors = tensors.by_ref().zip(starts).zip(rates).peekable();
@@ -111,7 +111,7 @@ fn launch(
             rows += 1;
         }
         let cubes = cubes(longest, 4, 1024);
-        // Safety: no unit reads or writes behind a tensor's end.
+        // SAFETY: no unit reads or writes beyond a tensor.
         unsafe {
             adamw_kernel::launch_unchecked(
                 &client,

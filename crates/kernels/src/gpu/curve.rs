@@ -5,10 +5,10 @@ use burn_cubecl::cubecl::prelude::*;
 
 use crate::cpu::ActivationKind;
 
-/// The square root of 2/π, and what the approximation of GELU has before `x³`.
+/// The square root of 2/π, and the coefficient of `x³` in the approximation of GELU.
 const ROOT: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
-/// The square root of 1/2, and one over that of 2 π.
+/// The square root of 1/2, and 1 over the square root of 2 π.
 const HALF_ROOT: f32 = 0.707_106_77;
 const DENSITY: f32 = 0.398_942_3;
 
@@ -17,8 +17,8 @@ fn sigmoid(x: f32) -> f32 {
     1.0f32 / (1.0f32 + (-x).exp())
 }
 
-/// The share of the normal distribution below `x`, to 1e-7: Abramowitz and Stegun's 7.1.26. CubeCL's
-/// own error function is off by a thousand times that.
+/// The share of the normal distribution below `x`, exact to 1e-7 (Abramowitz and Stegun, 7.1.26). The
+/// error of CubeCL's own function is a thousand times as large.
 #[cube]
 fn normal_share(x: f32) -> f32 {
     let size = x.abs() * HALF_ROOT;

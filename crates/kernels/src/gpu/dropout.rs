@@ -1,4 +1,4 @@
-//! Dropout on GPUs: a launch a pass, and no mask.
+//! Dropout on GPUs: one launch in each pass, and no stored mask.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;

@@ -1,4 +1,4 @@
-//! The gate of a feed-forward network on GPUs, a launch a pass.
+//! The gate of a feed-forward network on GPUs: one launch in each pass.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -48,7 +48,7 @@ trait GluGpu: Backend {
 
 #[backend_extension(Cube, Fusion)]
 trait GluGradients: Backend {
-    /// Those of `gate` and `up`.
+    /// The gradients of `gate` and `up`.
     #[fusion(meta = |gate, up, _grad, _kind| -> (TensorSpec, TensorSpec) { (gate.clone(), up.clone()) })]
     fn glu_gpu_gradients(
         gate: FloatTensor<Self>,
@@ -279,7 +279,7 @@ impl<B: GluGradients> Backward<B, 2> for GluBackward {
 struct PackedGluBackward;
 
 impl<B: GluGradients> Backward<B, 1> for PackedGluBackward {
-    /// Both in one, and the kind.
+    /// Gate and up in one tensor, and the kind.
     type State = (FloatTensor<B>, ActivationKind);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {

@@ -14,26 +14,27 @@ pub(crate) const MOST_CUBES: usize = 65_535;
 /// The most units in a workgroup (WebGPU's `maxComputeInvocationsPerWorkgroup`).
 pub(crate) const MOST_UNITS: u32 = 256;
 
-/// At least so many workgroups, numbered by `CUBE_POS`: kernels check it.
+/// At least `count` workgroups, numbered by `CUBE_POS`. There may be more, so kernels check the number.
 pub(crate) fn cubes(count: usize) -> CubeCount {
     let columns = count.clamp(1, MOST_CUBES);
     let rows = count.div_ceil(columns).max(1);
     CubeCount::Static(columns as u32, rows as u32, 1)
 }
 
-/// Workgroups of [`MOST_UNITS`] for so many units, numbered by `ABSOLUTE_POS`: kernels check it.
+/// At least `count` units in workgroups of [`MOST_UNITS`], numbered by `ABSOLUTE_POS`. There may be more,
+/// so kernels check the number.
 pub(crate) fn units(count: usize) -> (CubeCount, CubeDim) {
     let cubes = cubes(count.div_ceil(MOST_UNITS as usize));
     (cubes, CubeDim::new_1d(MOST_UNITS))
 }
 
-/// How many units share a row of `d` values, a power of two: few enough that each has some.
+/// How many units share a row of `d` values, a power of two: few enough that each has work.
 pub(crate) fn units_of_row(d: usize) -> u32 {
     let units = (d / 4).next_power_of_two().max(1) as u32;
     units.clamp(8, MOST_UNITS)
 }
 
-/// A new tensor beside another, its values undefined.
+/// A new tensor on the device of another; its values are undefined.
 pub(crate) fn empty<const D: usize>(
     like: &CubeTensor,
     shape: [usize; D],
@@ -43,13 +44,13 @@ pub(crate) fn empty<const D: usize>(
     empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
 }
 
-/// A new tensor of this one's shape and type, its values undefined.
+/// A new tensor of this one's shape and type; its values are undefined.
 pub(crate) fn empty_like(tensor: &CubeTensor) -> CubeTensor {
     let (client, device) = (tensor.client.clone(), tensor.device.clone());
     empty_device_contiguous_dtype(client, device, tensor.shape(), tensor.dtype)
 }
 
-/// The same tensor with its values row after row, without a launch where they are already.
+/// The same tensor with its values row after row; launches nothing if they already are.
 pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }

@@ -17,7 +17,8 @@ use super::launch::{buffer, contiguous, cubes, elem, empty, empty_like, units_of
 use super::reduce::{COLUMNS, LANES, columns, sum_of_lanes, sum_of_units, sums_of_units};
 use crate::flex::Optional;
 
-/// As [`layer_norm`](crate::layer_norm); what the backward pass needs beside `x` it makes again.
+/// As [`layer_norm`](crate::layer_norm). The backward pass keeps `x` and computes the statistics of
+/// its rows again.
 pub(crate) fn layer_norm(
     x: Tensor<2>,
     gamma: Tensor<1>,
@@ -54,7 +55,7 @@ trait LayerNormGradients: Backend {
         epsilon: f32,
     ) -> FloatTensor<Self>;
 
-    /// Those of `gamma`, which is only read for its length, and `beta`.
+    /// The gradients of `gamma`, of which only the length is read, and of `beta`.
     #[fusion(meta = |_x, gamma, _grad, _epsilon| -> (TensorSpec, TensorSpec) { (gamma.clone(), gamma.clone()) })]
     fn layer_norm_gpu_parameters(
         x: FloatTensor<Self>,
@@ -64,7 +65,7 @@ trait LayerNormGradients: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// A row's mean, and its deviation inverted. Every unit of the workgroup comes here.
+/// A row's mean, and its inverted deviation. All units of the workgroup must call this.
 #[cube]
 fn statistics<F: Float>(
     x: &[F],
@@ -182,7 +183,7 @@ fn all_statistics<F: Float>(
     }
 }
 
-/// A workgroup takes [`COLUMNS`] columns, and each of its lanes every so many-th row of them.
+/// A workgroup takes [`COLUMNS`] columns, and each of its lanes every [`LANES`]-th row.
 #[cube(launch_unchecked)]
 fn of_parameters<F: Float>(
     x: &[F],
@@ -325,7 +326,7 @@ impl<B: LayerNormGpu + LayerNormGradients, C: CheckpointStrategy> LayerNormGpu f
         epsilon: f32,
     ) -> FloatTensor<Self> {
         let beta = beta.given();
-        // In the place of one that is missing, any that is not tracked would do.
+        // In the place of a missing bias, any tensor that is not tracked would do.
         let of_beta = beta.as_ref().map(|beta| beta.node());
         let untracked = || FloatTensor::<Self>::new(gamma.primitive().clone()).node();
         let nodes = [x.node(), gamma.node(), of_beta.unwrap_or_else(untracked)];

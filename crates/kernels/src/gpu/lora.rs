@@ -22,8 +22,8 @@ pub(crate) enum Base {
     Product(Tensor<2>),
 }
 
-/// Whether the body for GPUs takes everything but the base: it is of one type, and what is added has
-/// a value for each that it is added to.
+/// Whether the body for GPUs takes everything but the base: all tensors have one type, and bias and
+/// residual have the shapes that their sums need.
 pub(crate) fn takes_lora(
     x: &Tensor<2>,
     bias: &Option<Tensor<1>>,
@@ -135,7 +135,7 @@ impl<B: FrozenProduct + LoraPasses, C: CheckpointStrategy> LoraLinear for Autodi
         let weight: Option<FloatTensor<Self>> = weight.given();
         let weight = weight.map(|weight| weight.into_primitive());
         let (product, bias, residual) = (product.given(), bias.given(), residual.given());
-        // In the place of what is missing, any that is not tracked would do.
+        // In the place of what is missing, any tensor that is not tracked would do.
         let node = |tensor: &Option<FloatTensor<Self>>| match tensor {
             Some(tensor) => tensor.node(),
             None => FloatTensor::<Self>::new(x.primitive().clone()).node(),

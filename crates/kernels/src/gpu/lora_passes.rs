@@ -16,7 +16,7 @@ use super::small_product::{Lies, place_in_tile, tile_of_product, tile_units, til
 use crate::cpu::random::Dropout;
 use crate::flex::Optional;
 
-/// What is not a tensor.
+/// The arguments that are not tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Factors {
     pub scaling: f32,
@@ -45,7 +45,7 @@ pub(crate) trait LoraPasses: Backend {
         #[extension_type] residual: Optional<Self>,
     ) -> FloatTensor<Self>;
 
-    /// The gradients of what [`lora_down`](Self::lora_down) makes, with its scaling, and of `b`.
+    /// The gradients of what [`lora_down`](Self::lora_down) computes, with its scaling, and of `b`.
     #[fusion(meta = |_grad, hidden, b, _factors| -> (TensorSpec, TensorSpec) { (hidden.clone(), b.clone()) })]
     fn lora_gradients_up(
         grad: FloatTensor<Self>,
@@ -148,8 +148,8 @@ fn up<F: Float>(
     }
 }
 
-/// The first workgroups make the tiles of the gradient of the hidden values, the others those of
-/// the gradient of `b`.
+/// The first workgroups compute the tiles of the gradient of the hidden values, the others those of the
+/// gradient of `b`.
 #[cube(launch_unchecked)]
 fn gradients_up<F: Float>(
     grad: &[F],
@@ -187,8 +187,8 @@ fn gradients_up<F: Float>(
     }
 }
 
-/// The first workgroups make the tiles of the gradient of `a`, the others, where there are any,
-/// those of the gradient of `x`.
+/// The first workgroups compute the tiles of the gradient of `a`, the others, if there are any, those of
+/// the gradient of `x`.
 #[cube(launch_unchecked)]
 fn gradients_down<F: Float>(
     of_hidden: &[f32],

@@ -18,8 +18,8 @@ type Handle = <Runtime as FusionRuntime>::FusionHandle;
 /// A tensor that is not computed yet.
 pub(crate) type Lazy = FusionTensor<Runtime>;
 
-/// Registers `run`, which makes of the `inputs` (at least one) tensors of 32-bit floats with these
-/// shapes.
+/// Registers `run`, which computes tensors of 32-bit floats with the shapes `outputs` from the `inputs`,
+/// of which there is at least one.
 pub(crate) fn register(
     id: &str,
     inputs: Vec<Lazy>,
@@ -92,7 +92,7 @@ pub(crate) fn size(tensor: &CubeTensor) -> usize {
 /// The values of a tensor, for a kernel that reads or writes no others.
 pub(crate) fn buffer(tensor: CubeTensor) -> BufferArg {
     let length = tensor.handle.size_in_used() as usize / size_of::<f32>();
-    // Safety: as long as the handle is.
+    // SAFETY: as long as the handle is.
     unsafe { BufferArg::from_raw_parts(tensor.handle, length) }
 }
 

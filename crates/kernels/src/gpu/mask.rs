@@ -15,7 +15,7 @@ pub(crate) struct Mask {
     scale: f32,
 }
 
-/// Dropout as an argument of a launch; without any, one that kernels do not read.
+/// Dropout as an argument of a launch. Kernels do not read it where there is no dropout.
 pub(crate) fn mask(dropout: Option<Dropout>) -> MaskLaunch {
     let Some(dropout) = dropout else {
         return MaskLaunch::new(0, 0, 0, 0, 1.0);
@@ -35,7 +35,7 @@ fn mixed(x: u32) -> u32 {
     shifted(shifted(shifted(x, 16u32) * MIX_1, 15u32) * MIX_2, 16u32)
 }
 
-/// What the value in this place is multiplied by: 0, or the scale of those that stay.
+/// What the value at this place is multiplied by: 0, or the scale of the values that stay.
 #[cube]
 pub(crate) fn factor(mask: &Mask, row: u32, column: u32) -> f32 {
     let row = row + mask.row;

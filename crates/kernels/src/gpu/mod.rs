@@ -1,10 +1,10 @@
 //! Bodies for GPUs in CubeCL: one source for WGPU, Vulkan, Metal and CUDA.
 //!
 //! An operation is a trait of its passes, implemented for [`CubeBackend`], where a pass is one or
-//! two launches. Burn's macro defers each under `Fusion`; `Autodiff` is written by hand, and its
-//! backward pass calls the passes of the trait, so that those are deferred too. Sums are made in 32
-//! bits, whatever the tensors' type. Kernels use no instructions of subgroups, which not every
-//! device has.
+//! two launches. Burn's macro defers each pass under `Fusion`. `Autodiff` is written by hand, and its
+//! backward pass calls the passes of the trait, so those are deferred too. Sums are computed in 32
+//! bits, whatever the tensors' type. Kernels use no subgroup instructions, because not every device
+//! has them.
 
 mod activation;
 pub(crate) mod adamw;
@@ -38,14 +38,14 @@ pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope::rope;
 pub(crate) use vocabulary::losses_of_rows;
 
-/// Whether the bodies for GPUs take this tensor: they are in a floating-point type, on a device of
-/// CubeCL's.
+/// Whether the bodies for GPUs take this tensor: it holds floating-point numbers on one of CubeCL's
+/// devices.
 pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     let is_float = matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16);
     is_float && !is_plain() && is_gpu(&tensor.device())
 }
 
-/// Whether the bodies for GPUs take these two, which must be of one type.
+/// Whether the bodies for GPUs take both tensors, which must have the same type.
 pub(crate) fn takes_both<const D: usize, const E: usize>(a: &Tensor<D>, b: &Tensor<E>) -> bool {
     takes(a) && takes(b) && a.dtype() == b.dtype()
 }

@@ -39,7 +39,7 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
             arguments.push(buffer(tensor));
             rows += 1;
         }
-        // Safety: no unit reads or writes behind a tensor's end.
+        // SAFETY: no unit reads or writes beyond a tensor.
         unsafe {
             squares_kernel::launch_unchecked(
                 &client,
@@ -57,7 +57,7 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
             );
         }
     }
-    // Safety: as above.
+    // SAFETY: as above.
     unsafe {
         root_kernel::launch_unchecked(
             &client,

@@ -24,7 +24,7 @@ pub(crate) fn sum_of_units(value: f32, #[comptime] units: u32) -> f32 {
     shared[0]
 }
 
-/// As [`sum_of_units`], of two values at once.
+/// As [`sum_of_units`], for two values at once.
 #[cube]
 pub(crate) fn sums_of_units(first: f32, second: f32, #[comptime] units: u32) -> (f32, f32) {
     let units = comptime!(units as usize);
@@ -63,19 +63,19 @@ pub(crate) fn max_of_units(value: f32, #[comptime] units: u32) -> f32 {
     shared[0]
 }
 
-/// How many columns of a matrix a workgroup sums; a lane of [`LANES`] takes every so many-th row.
+/// How many columns of a matrix a workgroup sums.
 pub(crate) const COLUMNS: u32 = 32;
-/// How many units share a column.
+/// How many units, the lanes, share a column; each takes every `LANES`-th row.
 pub(crate) const LANES: u32 = 8;
 
-/// The workgroups that sum so many columns, and their units, of which `UNIT_POS_X` is the column and
+/// The workgroups that sum `count` columns, and their units: `UNIT_POS_X` is the column and
 /// `UNIT_POS_Y` the lane.
 pub(crate) fn columns(count: usize) -> (CubeCount, CubeDim) {
     let cubes = cubes(count.div_ceil(COLUMNS as usize));
     (cubes, CubeDim::new_2d(COLUMNS, LANES))
 }
 
-/// The sum of the values of a column's lanes, which each of them gets; all units come here.
+/// The sum over a column's lanes, which each lane gets. All units must call this.
 #[cube]
 pub(crate) fn sum_of_lanes(value: f32) -> f32 {
     let mut shared = Shared::<[f32]>::new_slice((COLUMNS * LANES) as usize);

@@ -15,7 +15,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::launch::{buffer, contiguous, cubes, elem, empty, empty_like, units_of_row};
 use super::reduce::{COLUMNS, LANES, columns, sum_of_lanes, sum_of_units};
 
-/// As [`rms_norm`](crate::rms_norm); what the backward pass needs beside `x` it makes again.
+/// As [`rms_norm`](crate::rms_norm). The backward pass keeps `x` and computes the statistics of its
+/// rows again.
 pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::rms_norm_gpu(
         x.into_dispatch(),
@@ -49,7 +50,7 @@ trait RmsNormGradients: Backend {
         offset: f32,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of `weight`, which is only read for its length.
+    /// The gradient of `weight`, of which only the length is read.
     #[fusion(dtype = weight, shape = weight)]
     fn rms_norm_gpu_weight(
         x: FloatTensor<Self>,
@@ -59,7 +60,7 @@ trait RmsNormGradients: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// What a row is divided by, inverted. Every unit of the workgroup comes here.
+/// The factor that brings a row's values to the size 1. All units of the workgroup must call this.
 #[cube]
 fn inverse_root<F: Float>(
     x: &[F],
@@ -161,7 +162,7 @@ fn inverse_roots<F: Float>(
     }
 }
 
-/// A workgroup takes [`COLUMNS`] columns, and each of its lanes every so many-th row of them.
+/// A workgroup takes [`COLUMNS`] columns, and each of its lanes every [`LANES`]-th row.
 #[cube(launch_unchecked)]
 fn of_weight<F: Float>(
     x: &[F],

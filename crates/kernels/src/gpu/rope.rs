@@ -1,4 +1,4 @@
-//! Rotary position embeddings on GPUs, a launch a pass.
+//! Rotary position embeddings on GPUs: one launch in each pass.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -37,7 +37,7 @@ trait RopeGpu: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// A unit makes one channel, from it and the one that it turns with.
+/// A unit computes one channel, from that channel and the one it turns with.
 #[cube(launch_unchecked)]
 fn turn_channels<F: Float>(
     x: &[F],
@@ -131,7 +131,7 @@ impl<B: RopeGpu, C: CheckpointStrategy> RopeGpu for Autodiff<B, C> {
 struct RopeBackward;
 
 impl<B: RopeGpu> Backward<B, 1> for RopeBackward {
-    /// `cos`, `sin` and how they turned.
+    /// `cos`, `sin` and how the forward pass turned.
     type State = (FloatTensor<B>, FloatTensor<B>, Turn);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {

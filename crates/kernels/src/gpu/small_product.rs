@@ -1,16 +1,16 @@
-//! Products of matrices one of whose sides is small, a tile of the result a workgroup.
+//! Products of matrices of which one side is short: a workgroup computes one tile of the result.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::mask::{Mask, factor};
 
-/// Rows and columns of a tile, a unit each.
+/// Rows and columns of a tile; each value has a unit.
 pub(crate) const TILE: usize = 16;
 /// How much of the sum is in shared memory at once.
 const DEPTH: usize = 32;
 
-/// A workgroup of a unit a value of a tile.
+/// A workgroup with a unit for each value of a tile.
 pub(crate) fn tile_units() -> CubeDim {
     CubeDim::new_2d(TILE as u32, TILE as u32)
 }
@@ -21,16 +21,17 @@ pub(crate) fn tiles(rows: usize, columns: usize) -> usize {
     rows.div_ceil(TILE) * columns.div_ceil(TILE)
 }
 
-/// How a factor lies, and whether dropout acts on it.
+/// How a factor lies in memory, and whether dropout acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lies {
-    /// Whether what is summed over lies together, value after value, or else the other side.
+    /// Whether neighbouring values belong to neighbouring steps of the sum; otherwise they belong to
+    /// neighbouring rows or columns of the result.
     pub along_sum: bool,
     /// Whether dropout acts on its values.
     pub drops: bool,
 }
 
-/// A value of a factor, by its place on the side that stays and on the one that is summed over.
+/// A factor's value for row or column `at` of the result and step `depth` of the sum.
 #[cube]
 fn read<F: Float>(
     values: &[F],
@@ -59,8 +60,8 @@ fn read<F: Float>(
     value
 }
 
-/// This unit's value of the tile of `left · right` of this number: the sum over `sum` of the values
-/// of both. The result is `[rows, columns]`; all units of the workgroup come here.
+/// This unit's value of tile number `tile` of `left · right`, `[rows, columns]`: a sum of `sum`
+/// products. All units of the workgroup must call this.
 #[cube]
 pub(crate) fn tile_of_product<L: Float, R: Float>(
     left: &[L],
@@ -143,7 +144,7 @@ pub(crate) fn tile_of_product<L: Float, R: Float>(
     result
 }
 
-/// Where this unit's value of a tile belongs, row and column.
+/// The row and the column of this unit's value of a tile.
 #[cube]
 pub(crate) fn place_in_tile(columns: usize, tile: usize) -> (usize, usize) {
     let across = columns.div_ceil(TILE);

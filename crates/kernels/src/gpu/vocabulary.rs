@@ -1,5 +1,5 @@
-//! How likely targets are by a projection to the vocabulary, on GPUs: of each piece of rows two
-//! products and one launch, which makes the gradient where the logits were.
+//! The losses of a projection to the vocabulary on GPUs. Each piece of rows takes two products and one
+//! launch, which writes the gradient over the logits.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -22,8 +22,8 @@ use crate::product::{FrozenProduct, times};
 const PIECE: usize = if cfg!(test) { 100_000 } else { 16 << 20 };
 
 /// `-log softmax(hidden · weightᵀ)[target]` of each row, `[rows, 1]` in 32 bits: `hidden` is
-/// `[rows, d]`, `weight` `[vocab, d]` and frozen, `targets` `[rows]`. Of a target that is no row of
-/// `weight` the loss is NaN, and the gradient zero.
+/// `[rows, d]`, `weight` `[vocab, d]` and frozen, `targets` `[rows]`. A target that is not a row of
+/// `weight` has the loss NaN and the gradient zero.
 pub(crate) fn losses_of_rows(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -55,7 +55,7 @@ fn column(logits: &TensorSpec) -> TensorSpec {
 
 #[backend_extension(Cube, Fusion)]
 trait RowLosses: Backend {
-    /// The loss of each row, `[rows, 1]`, and its gradient, where the logits were.
+    /// The loss of each row, `[rows, 1]`, and its gradient in the place of the logits.
     #[fusion(meta = |logits, _targets| -> (TensorSpec, TensorSpec) { (column(logits), logits.clone()) })]
     fn row_losses_gpu(
         logits: FloatTensor<Self>,
@@ -66,7 +66,7 @@ trait RowLosses: Backend {
 /// Less than any logit.
 const LEAST: f32 = -3.0e38;
 
-/// A workgroup takes a row. `missing` is the loss of a target that is none.
+/// A workgroup takes a row. `missing` is the loss of a target that is not in the vocabulary.
 #[cube(launch_unchecked)]
 fn rows<F: Float, I: Numeric>(
     logits: &mut [F],
@@ -83,7 +83,7 @@ fn rows<F: Float, I: Numeric>(
     }
     let begin = row * vocab;
     let target = u32::cast_from(targets[row]) as usize;
-    // A negative one is a large one here.
+    // A negative target has become a large number.
     let is_word = target < vocab;
     let mut of_target = 0.0f32;
     if is_word {
@@ -102,7 +102,7 @@ fn rows<F: Float, I: Numeric>(
         sum += (f32::cast_from(logits[begin + i]) - largest).exp();
         i += MOST_UNITS as usize;
     }
-    // This sum waits for all units: no unit changes the target's logit before all have read it.
+    // This sum waits for all units, so none overwrites the target's logit before all have read it.
     let sum = sum_of_units(sum, MOST_UNITS);
     if UNIT_POS == 0 {
         if is_word {
@@ -153,7 +153,7 @@ impl RowLosses for CubeBackend {
     }
 }
 
-/// The losses, and their gradients where asked for, `[rows, d]`.
+/// The losses, and their gradients, `[rows, d]`, if they are asked for.
 fn in_pieces<B: FrozenProduct + RowLosses>(
     hidden: FloatTensor<B>,
     weight: FloatTensor<B>,
@@ -162,7 +162,7 @@ fn in_pieces<B: FrozenProduct + RowLosses>(
 ) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
     let ([count, _], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let transposed = B::float_transpose(weight.clone());
-    // Pieces of one size, but for the last: another size would be another kernel to choose.
+    // All pieces but the last have one size: for another size CubeCL would choose a kernel again.
     let pieces = count.div_ceil((PIECE / vocab).max(1)).max(1);
     let step = count.div_ceil(pieces).max(1);
     let (mut losses, mut gradients) = (Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! The backward pass: the weights are made again from the log-sum-exp, first by queries, then by keys.
+//! The backward pass: both kernels compute the weights again from the log-sum-exp, one for the gradient
+//! of queries, the other for those of keys and values.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
@@ -12,8 +13,8 @@ use super::tile::{
     reduce, share, store,
 };
 
-/// A weight and the gradient of its score, of the product of query and key and that of the value and
-/// the output's gradient. `row` is that of dropout's mask.
+/// A weight and the gradient of its score, from the product of query and key and the product of the value
+/// and the output's gradient. `row` is the row of dropout's mask.
 #[cube]
 fn weigh(
     product: f32,
@@ -40,8 +41,8 @@ fn weigh(
     (weight * stays, weight * (of_value * stays - delta) * slope)
 }
 
-/// The gradient of queries, a cube for each block of them (x) and head (y), and of each query the product of
-/// the output and its gradient.
+/// The gradient of queries, and for each query and head the product of the output and its gradient. A
+/// cube for each block of queries (x) and head (y).
 #[cube(launch_unchecked)]
 pub(super) fn of_queries<F: Float, I: Int>(
     q: &Tensor<F>,
@@ -190,8 +191,8 @@ pub(super) fn of_queries<F: Float, I: Int>(
     store(of_q, &sums, &ones, token, count, column, head_dim);
 }
 
-/// The gradients of keys and values, a cube for each block of them (x) and head (y), which goes through
-/// the queries that see them.
+/// The gradients of keys and values. A cube for each block of keys (x) and their head (y) goes through the
+/// queries that see them.
 #[cube(launch_unchecked)]
 pub(super) fn of_keys<F: Float, I: Int>(
     q: &Tensor<F>,

@@ -61,7 +61,7 @@ pub(crate) fn attend_cached(
     ))
 }
 
-/// The first key of each row, where it is not that of the cache.
+/// The first key of each row, if it is not the first of the cache.
 #[derive(ExtensionType)]
 #[extension_type(fusion)]
 enum First<B: Backend> {
@@ -97,7 +97,7 @@ impl CachedGpu for CubeBackend {
         let batch = query.shape()[0];
         let positions = keys.shape()[2];
         let out = empty(&query, [batch, options.widths()[0]], query.dtype);
-        // Where nothing is padding, the kernel is given another buffer in their place, and reads none.
+        // Without padding the kernel gets another buffer in its place, and does not read it.
         let (pads, first, of_first) = match first {
             First::Given(first) => {
                 let elem = elem(&first);
@@ -106,8 +106,8 @@ impl CachedGpu for CubeBackend {
             First::None => (false, query.clone(), dtype_to_storage_type(DType::I32)),
         };
         let types = [elem(&query), of_first];
-        // SAFETY: what is read lies within the shapes of the cache, of which `first` has a position for
-        // each row, and of `query`, of which `out` has the rows.
+        // SAFETY: all reads are within the shapes of `query` and the cache, and `first` has a position for
+        // each row; `out` has the rows of `query`.
         unsafe {
             decode_kernel::launch_unchecked(
                 &out.client,

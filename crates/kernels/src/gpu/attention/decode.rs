@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::prelude::*;
 
 use super::softmax::capped;
 
-/// The units of a cube, each of which has a position of the cache, and then columns of the values.
+/// The units of a cube, each of which takes a position of the cache, and then columns of the values.
 pub(super) const UNITS: usize = 64;
 
 /// A cube for each head (x) and row (y).

@@ -1,6 +1,6 @@
-//! Attention on GPUs, which stores no scores: as the CPU's body, by tiles.
+//! Attention on GPUs that works by tiles and stores no scores, as the CPU's body does.
 //!
-//! A table on the device says which rows a cube works on; no two write the same elements, so that
+//! A table on the device says which rows a cube works on. No two cubes write the same elements, so
 //! results are the same in every run. The forward pass is one launch, the backward pass two.
 
 mod backward;
@@ -27,7 +27,7 @@ use crate::{AttentionOptions, Qkv};
 
 pub(crate) use self::cached::{attend_cached, takes_cache};
 
-/// Rows of a block: the table that [`attention`] is given has as many a line at most.
+/// The most rows of a block, which is a line of the table that [`attention`] takes.
 pub(crate) const ROWS: usize = tile::ROWS;
 
 /// The widest head that the kernels take.
@@ -36,7 +36,7 @@ const WIDEST: usize = 256;
 /// The tensors of the largest kernel, [`backward::of_keys`].
 const BINDINGS: u32 = 9;
 
-/// Whether the kernels take this attention of so many blocks.
+/// Whether the kernels take this attention, of this number of blocks.
 pub(crate) fn takes(qkv: &Qkv, options: &AttentionOptions, blocks: usize) -> bool {
     let [first, others @ ..] = qkv.tensors() else {
         return false;
@@ -47,9 +47,10 @@ pub(crate) fn takes(qkv: &Qkv, options: &AttentionOptions, blocks: usize) -> boo
     alike && launched && options.head_dim <= WIDEST && taken
 }
 
-/// As [`attention`](crate::attention) of texts that lie one after the other, which `blocks`,
-/// `[blocks, 4]`, has: of up to [`ROWS`] rows the first token, the queries and the keys of their text, and where
-/// in it they begin. Every token is in one block; those of no text are in blocks without a key.
+/// As [`attention`](crate::attention), for texts that lie one after the other. A line of `blocks`,
+/// `[blocks, 4]`, describes up to [`ROWS`] rows of a text: the first token of the text, its queries, its
+/// keys, and the first of these rows, counted from the start of the text. Every token is in one block;
+/// tokens of no text are in blocks without a key.
 pub(crate) fn attention(
     qkv: Qkv,
     blocks: Tensor<2, Int>,
@@ -119,7 +120,7 @@ where
             Parts::Packed(packed) => {
                 let node = packed.node();
                 let packed = packed.into_primitive();
-                // In the place of the others, what nothing tracks.
+                // In the place of the other two, a tensor that nothing tracks.
                 let none = || FloatTensor::<Self>::new(packed.clone()).node();
                 ([node, none(), none()], Parts::Packed(packed))
             }

@@ -16,12 +16,12 @@ use super::{Call, Parts, PartsMetadata};
 use crate::cpu::random::seed_words;
 use crate::gpu::launch::{contiguous, elem, empty};
 
-/// More than any text has keys.
+/// More keys than any text has.
 const NO_WINDOW: i32 = 1 << 30;
 
 #[backend_extension(Cube, Fusion)]
 pub(super) trait AttentionPasses: Backend {
-    /// The output, and of each token and head the logarithm of the sum of its scores' exponentials.
+    /// The output, and for each token and head the logarithm of the sum of its scores' exponentials.
     #[fusion(meta = |parts, _blocks, call| (output(parts, call), of_heads(parts, call)))]
     fn attention_gpu_forward(
         #[extension_type] parts: Parts<Self>,
@@ -48,7 +48,7 @@ fn queries(parts: &PartsMetadata) -> &TensorSpec {
     }
 }
 
-/// What the output is.
+/// Type and shape of the output.
 pub(super) fn output(parts: &PartsMetadata, call: &Call) -> TensorSpec {
     let q = queries(parts);
     let [width, ..] = call.options.widths();
@@ -166,8 +166,8 @@ impl AttentionPasses for CubeBackend {
         if tokens == 0 {
             return (out, lse);
         }
-        // SAFETY: a block has no rows beyond the tokens, which `Texts` sees to, and columns are within
-        // those of the heads.
+        // SAFETY: `Texts` makes no block with rows beyond the tokens, and columns are within those of the
+        // heads.
         unsafe {
             forward_kernel::launch_unchecked(
                 &q.client,
@@ -219,8 +219,8 @@ impl AttentionPasses for CubeBackend {
         let (out, grad) = (with_rows(out), with_rows(grad));
         let heads = call.options.heads;
         let deltas = empty(q, [tokens, heads], DType::F32);
-        // SAFETY: as in the forward pass; gradients have the columns of what they are of, and the two
-        // kernels write others of them.
+        // SAFETY: as in the forward pass; gradients have the shapes of the parts, and the two kernels
+        // write different columns.
         unsafe {
             of_queries::launch_unchecked(
                 &q.client,

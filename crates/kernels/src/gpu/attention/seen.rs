@@ -38,7 +38,7 @@ pub(super) fn sees(query: i32, key: i32, keys: i32, window: i32, #[comptime] cau
     }
 }
 
-/// The keys that a block's queries may see: the first, rounded down to whole tiles, and the one after the last.
+/// The keys that a block's queries may see: the first, rounded down to whole tiles, and the end.
 #[cube]
 pub(super) fn keys_of(
     block: &Block,

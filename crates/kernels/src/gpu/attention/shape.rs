@@ -11,7 +11,7 @@ pub(super) struct Shape {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// Columns in shared memory at once.
+    /// How many columns are in shared memory at once.
     pub chunk: usize,
     pub causal: bool,
     pub capped: bool,
@@ -32,13 +32,13 @@ impl Shape {
         self.heads / self.kv_heads
     }
 
-    /// The sums that a unit holds of a head.
+    /// How many sums of a head a unit holds.
     pub fn sums(&self) -> usize {
         self.parts() * self.chunk * ROWS / UNITS
     }
 }
 
-/// Numbers that may be others in every launch.
+/// Numbers that may differ from launch to launch.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Numbers {
     /// The columns at which queries, keys and values begin.
@@ -47,7 +47,7 @@ pub(super) struct Numbers {
     pub values_at: usize,
     pub scale: f32,
     pub softcap: f32,
-    /// How far away, less one, a seen key is.
+    /// A key is seen if it is less than this far away.
     pub window: i32,
     /// The seed of dropout and the number of the first row.
     pub seed_1: u32,

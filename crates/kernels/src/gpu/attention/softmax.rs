@@ -15,7 +15,7 @@ pub(super) fn capped(score: f32, cap: f32) -> f32 {
 /// `tanh(score / cap)`.
 #[cube]
 pub(super) fn bounded(score: f32, cap: f32) -> f32 {
-    // Beyond, it is 1 in 32 bits; some devices' own gives no number there.
+    // Beyond 12 it is 1 in 32 bits, and the `tanh` of some devices is NaN there.
     clamp(score / cap, f32::new(-12.0), f32::new(12.0)).tanh()
 }
 
@@ -26,7 +26,7 @@ fn mixed(x: u32) -> u32 {
     b ^ (b >> 16)
 }
 
-/// The factor of a weight: of the row of its query and head, and the column of its key.
+/// The factor of a weight, by the row of its query and head and the column of its key.
 #[cube]
 pub(super) fn factor(numbers: &Numbers, row: u32, column: u32) -> f32 {
     // As `cpu::random::row_key` and `bits`.

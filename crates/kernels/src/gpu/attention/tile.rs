@@ -1,7 +1,7 @@
 //! Tiles of rows that the units of a cube share, and products of two of them.
 //!
-//! A cube has 8 times 8 units. Of a tile of scores, 32 rows by 32 columns, each holds 4 by 4; of sums,
-//! 32 rows as wide as a head, 4 rows of every eighth column.
+//! A cube has 8 by 8 units. A tile of scores has 32 rows and 32 columns, of which each unit holds 4 by 4.
+//! The sums have 32 rows as wide as a head, of which each unit holds 4 rows of every eighth column.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -12,7 +12,7 @@ pub(in crate::gpu) const ROWS: usize = 32;
 /// Rows, or columns, of scores that a unit holds.
 pub(super) const EACH: usize = 4;
 
-/// The units that lie beside one another.
+/// How many units hold the same rows.
 pub(super) const SIDE: usize = ROWS / EACH;
 
 /// The units of a cube.
@@ -21,10 +21,11 @@ pub(super) const UNITS: usize = SIDE * SIDE;
 /// Scores that a unit holds.
 pub(super) const SCORES: usize = EACH * EACH;
 
-/// From one row of a tile in shared memory to the next: odd, so that neighbours lie in other banks.
+/// The distance from one row of a tile to the next in shared memory: odd, so that neighbours lie in
+/// different banks.
 pub(super) const PITCH: usize = ROWS + 1;
 
-/// Columns of a head that are in shared memory at once, where that has so many bytes.
+/// How many columns of a head are in shared memory at once, if that has `shared_memory` bytes.
 pub(super) fn chunk(head_dim: usize, shared_memory: usize) -> usize {
     let of_tiles = |chunk: usize| 4 * PITCH * (2 * chunk + ROWS + SIDE);
     if head_dim > 32 && of_tiles(64) <= shared_memory {
@@ -98,7 +99,7 @@ pub(super) fn add_scores(
     }
 }
 
-/// Adds a tile of values, weighted, to the sums of its columns, which are those from `part * chunk` on.
+/// Adds a tile of weighted values to the sums of its columns, which begin at `part * chunk`.
 #[cube]
 pub(super) fn add_weighted(
     weights: &Shared<[f32]>,
@@ -165,7 +166,7 @@ pub(super) fn share(scores: &Array<f32>, tile: &mut Shared<[f32]>) {
     }
 }
 
-/// Sums, or maxima, of what the units of a row hold: to all of them.
+/// Gives the units that hold the same rows the sums, or the maxima, of their values.
 #[cube]
 pub(super) fn reduce(parts: &mut Array<f32>, shared: &mut Shared<[f32]>, #[comptime] sum: bool) {
     let (row, place) = (first_row(), place());
