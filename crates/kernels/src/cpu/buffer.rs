@@ -81,6 +81,19 @@ pub fn for_pieces(rows: usize, size: usize, body: impl Fn(Range<usize>) + Sync) 
     });
 }
 
+/// Asks memory for values that are read soon.
+pub fn ask_for<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..size_of_val(values)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let at = values.as_ptr().wrapping_byte_add(line);
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// Defines functions whose body is compiled for the vector instructions of this processor. A
 /// closure would not do: one that the compiler does not inline is compiled for any processor.
 macro_rules! vectorised {

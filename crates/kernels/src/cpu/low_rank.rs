@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::buffer::ask_for;
 use super::product::{FEW_ROWS, Output, add_few_columns, product_f32};
 #[cfg(target_arch = "x86_64")]
 use super::product::{Operand, Panels, operand};
@@ -125,6 +126,16 @@ impl Beside<'_> {
             unsafe { std::slice::from_raw_parts_mut(first, count * rank) },
             self.scaling,
         );
+    }
+
+    /// Asks memory for what some columns of few rows need.
+    pub(super) fn ask_for(&self, columns: Range<usize>) {
+        if let Way::Few(_, up) = &self.way {
+            let up = up.transposed();
+            let (start, stride) = (columns.start * up.row_stride(), up.row_stride());
+            let count = columns.len() * stride;
+            ask_for(up.data().get(start..start + count).unwrap_or_default());
+        }
     }
 
     /// Adds some rows and columns to C: all rows, if there are few. The first column must be a

@@ -26,6 +26,7 @@ mod matrix;
 mod neon;
 mod portable;
 mod product;
+mod right;
 mod rounding;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,9 @@
 //! The product: C is cut into tasks, no two of which write to the same part of it.
 //!
-//! The tiles read the bytes of a weight in the order in which they are stored. For a transposed
-//! weight, a task first rounds the squares it needs once more and transposes them. The sum of a row
-//! runs along k, block by block, and is added to C after a fixed number of blocks. So a result has
-//! the same bits for any number of tasks and whatever the other rows are.
+//! The sum of a row runs along k, block by block, and is added to C after a fixed number of blocks. So a
+//! result has the same bits for any number of tasks and any other rows.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ops::Range;
 use std::ptr::{self, addr_of};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,24 +12,22 @@ use rayon::prelude::*;
 
 use super::body::{Body, Panel, Part, Tile};
 use super::left::{Left, Memory, Note, Rest};
-use super::matrix::{HALVES, PANEL, Square, WideScales};
+use super::matrix::{HALVES, PANEL, PANEL_BYTES};
+use super::right::{DEPTH, Made, Right};
 use super::{BLOCK, Int8View, SQUARE};
 use crate::cpu::low_rank::Beside;
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
-/// The most rows of a task, so that their codes stay in the cache; and the most for a transposed
-/// weight, whose panels each task makes again.
+/// The most rows of a task, so that their codes stay in the cache; and the most if each task makes its
+/// squares anew.
 const ROWS: [usize; 2] = [512, 1024];
 
-/// How many squares along k a panel has, so that it stays in the cache for all rows of a task.
-const DEPTH: usize = 12;
+/// A product of few rows with so many kilobytes is one task: starting a second thread takes longer.
+const ALONE: usize = 64;
 
-/// A product of at most this many squares is one task: starting a second thread would take longer.
-const ALONE: usize = 32;
-
-/// The fewest squares of a task, if there are few rows.
-const TASK: usize = 8;
+/// The fewest kilobytes of a task, if there are few rows.
+const TASK: usize = 32;
 
 /// How many blocks of 32 activations the products in eight bits have rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,18 +55,8 @@ pub fn body_name() -> &'static str {
 }
 
 thread_local! {
-    /// The memory of the left side, kept for the next call.
-    static MEMORY: Cell<Memory> = Cell::default();
-    /// The panels that a task made, kept for the next task.
-    static PANELS: RefCell<Panels> = const { RefCell::new(Panels { squares: Vec::new(), scales: Vec::new() }) };
-}
-
-/// A weight's squares as the tiles of one task read them.
-struct Panels {
-    /// The transposed squares of a transposed weight; not used for any other.
-    squares: Vec<Square>,
-    /// The scales of all of them in 32 bits.
-    scales: Vec<WideScales>,
+    /// The memory of both sides, kept for the next call.
+    static MEMORY: Cell<(Memory, Made)> = Cell::default();
 }
 
 /// `c = onto + a · b`, `[m, k] · [k, n]`, plus the low-rank product `beside`, if there is one. The
@@ -100,34 +86,43 @@ pub(super) fn product_by(
     }
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
-    let left = Left::new(body, a, b.limit(), beside, &mut memory);
+    let left = Left::new(body, a, b.limit(), beside, &mut memory.0);
     ALL.fetch_add(left.notes.len() as u64, Ordering::Relaxed);
     OUTLIERS.fetch_add(left.rests.len() as u64, Ordering::Relaxed);
+    let right = Right::new(body, b, m, &mut memory.1);
+    let is_few = m <= body.rows;
+    let across = n.div_ceil(PANEL);
+    let (down, tasks) = if is_few {
+        (1, tasks_of_few(across, left.blocks))
+    } else {
+        let down = m.div_ceil(ROWS[usize::from(right.is_made_by_tasks())]);
+        (down, n.div_ceil(SQUARE))
+    };
     let product = Product {
         body,
         left: &left,
-        right: b,
+        right,
         output: Output::new(onto, c),
-        columns: n,
     };
-    let across = n.div_ceil(SQUARE);
-    let down = m.div_ceil(ROWS[usize::from(b.is_transposed())]);
-    let at_once = if m > body.rows {
-        1
-    } else if across * left.blocks <= ALONE * HALVES {
-        across
-    } else {
-        (TASK * HALVES).div_ceil(left.blocks)
-    };
-    let tasks = across.div_ceil(at_once);
     let run = |task: usize| {
-        let (i, j) = (task / tasks, task % tasks * at_once);
+        let (i, j) = (task / tasks, task % tasks);
         let rows = i * m / down..(i + 1) * m / down;
-        for square in j..across.min(j + at_once) {
-            product.run(rows.clone(), square);
+        let columns = if is_few {
+            let start = |task| task * across / tasks * PANEL;
+            start(j)..n.min(start(j + 1))
+        } else {
+            j * SQUARE..n.min((j + 1) * SQUARE)
+        };
+        for columns in by_squares(columns) {
+            if is_few {
+                product.right.ask_for(columns.start / SQUARE + 1);
+                beside
+                    .iter()
+                    .for_each(|beside| beside.ask_for(columns.clone()));
+            }
+            product.run(rows.clone(), columns.clone());
             if let Some(beside) = beside {
-                let columns = square * SQUARE..n.min((square + 1) * SQUARE);
-                // SAFETY: the rows were made with the left side; no other task has this part of C.
+                // SAFETY: the rows were made with the left side; this part of C is the task's.
                 unsafe { beside.part(rows.clone(), columns, &product.output) };
             }
         }
@@ -143,24 +138,43 @@ pub(super) fn product_by(
     MEMORY.set(memory);
 }
 
+/// How many tasks a product of few rows has, of so many panels: reading the weight is all their work, so
+/// that all threads should read as much.
+fn tasks_of_few(panels: usize, blocks: usize) -> usize {
+    let kilobytes = panels * blocks * PANEL_BYTES / 1024;
+    if kilobytes <= ALONE {
+        return 1;
+    }
+    let threads = rayon::current_num_threads();
+    (kilobytes / TASK).next_multiple_of(threads).min(panels)
+}
+
+/// Cuts columns where squares end.
+fn by_squares(columns: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let squares = columns.start / SQUARE..columns.end.div_ceil(SQUARE);
+    squares.map(move |square| {
+        let (start, end) = (square * SQUARE, (square + 1) * SQUARE);
+        columns.start.max(start)..columns.end.min(end)
+    })
+}
+
 /// One call of [`product`], as its tasks share it.
 struct Product<'a> {
     body: &'a Body,
     left: &'a Left<'a>,
-    right: Int8View<'a>,
+    right: Right<'a>,
     output: Output,
-    columns: usize,
 }
 
 impl Product<'_> {
-    /// Computes some rows of C, for the columns of one square.
-    fn run(&self, rows: Range<usize>, across: usize) {
+    /// Computes some rows of C, for columns of one square.
+    fn run(&self, rows: Range<usize>, all_columns: Range<usize>) {
         let (body, left) = (self.body, self.left);
-        let all_columns = (self.columns - across * SQUARE).min(SQUARE);
+        let across = all_columns.start / SQUARE;
         for from in (0..left.blocks).step_by(DEPTH * HALVES) {
             let to = left.blocks.min(from + DEPTH * HALVES);
-            self.with_panel(from..to, across, |panel| {
-                for (right, columns, run) in self.panels(panel, rows.len(), all_columns) {
+            self.right.with_panel(from..to, across, |panel| {
+                for (right, columns, run) in self.panels(panel, rows.len(), &all_columns) {
                     for strip in strips(rows.clone(), body.rows) {
                         let tile = Tile {
                             codes: (left.codes.as_ptr())
@@ -172,7 +186,7 @@ impl Product<'_> {
                             rows: strip.len(),
                             right,
                             is_first: strip.start == rows.start,
-                            output: self.part(strip.start, across, &columns, from > 0),
+                            output: self.part(strip.start, &columns, from > 0),
                         };
                         // SAFETY: the processor has what the body needs; the rows, the panel and
                         // the part of C are valid, and no other task has that part.
@@ -185,7 +199,7 @@ impl Product<'_> {
                     from..to
                 };
                 for block in with_rests {
-                    self.run_rests(&rows, block, panel.only(block - from), across, all_columns);
+                    self.run_rests(&rows, block, panel.only(block - from), &all_columns);
                 }
             });
         }
@@ -197,18 +211,18 @@ impl Product<'_> {
         &self,
         panel: Panel,
         rows: usize,
-        columns: usize,
+        columns: &Range<usize>,
     ) -> impl Iterator<Item = (Panel, Range<usize>, unsafe fn(&Tile))> + use<> {
-        let is_wide = rows <= self.body.wide_rows && columns > PANEL;
+        let is_wide = rows <= self.body.wide_rows && columns.len() > PANEL;
         let (width, run) = if is_wide {
             (SQUARE, self.body.wide_tile)
         } else {
             (PANEL, self.body.tile)
         };
-        let firsts = (0..columns).step_by(width);
-        firsts.map(move |first| {
-            let columns = first..columns.min(first + width);
-            (panel.at_column(first), columns, run)
+        let end = columns.end;
+        columns.clone().step_by(width).map(move |first| {
+            let columns = first..end.min(first + width);
+            (panel.at_column(first % SQUARE), columns, run)
         })
     }
 
@@ -218,8 +232,7 @@ impl Product<'_> {
         rows: &Range<usize>,
         block: usize,
         panel: Panel,
-        across: usize,
-        all_columns: usize,
+        all_columns: &Range<usize>,
     ) {
         for rests in self.left.rests(block, rows).chunks(self.body.rows) {
             // A tile steps from the first rest to the others: its pointers may read the whole
@@ -238,7 +251,7 @@ impl Product<'_> {
                     is_first: false,
                     output: Part {
                         rests: first,
-                        ..self.part(0, across, &columns, true)
+                        ..self.part(0, &columns, true)
                     },
                 };
                 // SAFETY: as for the other tiles; no two rests of a block are of one row.
@@ -247,11 +260,9 @@ impl Product<'_> {
         }
     }
 
-    /// The part of C from a row on, in some columns of a square. If `goes_on`, sums are added to
-    /// what C holds.
-    fn part(&self, row: usize, across: usize, columns: &Range<usize>, goes_on: bool) -> Part {
-        let column = across * SQUARE + columns.start;
-        let (c, base, base_stride) = self.output.at(row, column, goes_on);
+    /// The part of C from a row on, in some columns. If `goes_on`, sums are added to what C holds.
+    fn part(&self, row: usize, columns: &Range<usize>, goes_on: bool) -> Part {
+        let (c, base, base_stride) = self.output.at(row, columns.start, goes_on);
         Part {
             c,
             c_stride: self.output.stride(),
@@ -260,37 +271,6 @@ impl Product<'_> {
             columns: columns.len(),
             rests: ptr::null(),
         }
-    }
-
-    /// Calls `each` with the panel of some blocks along k, which must be those of whole squares.
-    fn with_panel(&self, blocks: Range<usize>, across: usize, each: impl FnOnce(Panel)) {
-        let first = blocks.start / HALVES;
-        let squares = (first..blocks.end / HALVES).map(|down| self.right.square(down, across));
-        PANELS.with_borrow_mut(|panels| {
-            panels.scales.resize(DEPTH, [0.0; HALVES * SQUARE]);
-            let bytes = if self.right.is_transposed() {
-                panels.squares.resize(DEPTH, Square::ZERO);
-                let (mut from, mut again) = ([0.0; HALVES * SQUARE], Square::ZERO);
-                let to = panels.squares.iter_mut().zip(&mut panels.scales);
-                for ((square, scales, factors), (to, to_scales)) in squares.zip(to) {
-                    (self.body.widen)(scales, factors, &mut from);
-                    (self.body.round_again)(square, &from, &mut again, to_scales);
-                    // SAFETY: the processor has what the body needs; both are squares.
-                    unsafe { (self.body.transpose)(again.0.as_ptr(), to.0.as_mut_ptr()) };
-                }
-                panels.squares.as_ptr().cast()
-            } else {
-                for ((_, scales, factors), to) in squares.zip(&mut panels.scales) {
-                    (self.body.widen)(scales, factors, to);
-                }
-                self.right.square(first, across).0.0.as_ptr()
-            };
-            each(Panel {
-                bytes,
-                scales: panels.scales.as_ptr().cast(),
-                blocks: blocks.len(),
-            });
-        });
     }
 }
 

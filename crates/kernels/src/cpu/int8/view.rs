@@ -178,8 +178,18 @@ impl<'a> Int8View<'a> {
         values
     }
 
-    /// A square, counted in this view, the scales of its columns, and their factors. For a
-    /// transposed matrix all are as they are stored.
+    /// The scales of the squares of a column, counted in this view, if they lie together.
+    pub(super) fn scales_of(&self, across: usize) -> &'a [Scales] {
+        if self.is_transposed {
+            return &[];
+        }
+        let first = across * self.down;
+        let scales = self.scales.get(first..first + self.rows.div_ceil(SQUARE));
+        scales.unwrap_or_default()
+    }
+
+    /// A square, counted in this view, the scales of its columns, and their factors. For a transposed
+    /// matrix all are as they are stored.
     pub(super) fn square(
         &self,
         down: usize,
