@@ -172,7 +172,8 @@ impl Int8Weight {
 mod tests {
     use super::*;
     use crate::testing::random;
-    use crate::{Lora, int8_linear, linear, vocabulary_loss, with_plain_bodies};
+    use crate::{AttentionOptions, Lora, Span, Texts, attention, int8_linear};
+    use crate::{linear, vocabulary_loss, with_plain_bodies};
 
     /// The largest difference, relative to the root mean square of what was wanted.
     fn error(found: Tensor<2>, wanted: Tensor<2>) -> f32 {
@@ -229,6 +230,53 @@ mod tests {
             for (found, wanted) in plain.into_iter().zip(wanted) {
                 assert!(error(found, wanted) < 1e-4);
             }
+        }
+    }
+
+    /// What attention made is kept in bf16 for the gradients, not made again: they are nearly the same.
+    #[test]
+    fn costly_inputs_are_kept_in_bf16() {
+        let (heads, head_dim, tokens) = (4, 16, 48);
+        let d = heads * head_dim;
+        let weight = Int8Weight::new(&random([d, 40], 0.3));
+        let span = Span {
+            start: 0,
+            queries: tokens,
+            keys: tokens,
+        };
+        let texts = Texts::new(vec![span]);
+        let options = AttentionOptions::new(heads, 2, head_dim);
+        let qkv = [d, d / 2, d / 2].map(|width| random([tokens, width], 1.0));
+        let [a, b] = [[3, d], [40, 3]].map(|shape| random(shape, 0.3));
+        let weights = random([tokens, 40], 1.0).autodiff();
+        let run = |pass: &dyn Fn(Tensor<2>) -> Tensor<2>| {
+            let on_tape = |tensor: &Tensor<2>| tensor.clone().autodiff().require_grad();
+            let (qkv, [a, b]) = (qkv.each_ref().map(on_tape), [&a, &b].map(on_tape));
+            let attended = pass(attention(qkv.clone(), &texts, options, 0.0));
+            let lora = Lora {
+                a: a.clone(),
+                b: b.clone(),
+                scaling: 1.0,
+                dropout: 0.0,
+            };
+            let output = int8_linear(attended, &weight, None, None, Some(lora));
+            let gradients = (output.clone() * weights.clone()).sum().backward();
+            let inputs = qkv.iter().chain([&a, &b]);
+            let of_inputs = inputs.map(|x| x.grad(&gradients).unwrap());
+            [output.inner()]
+                .into_iter()
+                .chain(of_inputs)
+                .collect::<Vec<_>>()
+        };
+        let found = run(&|tensor| tensor);
+        // Where it comes from is lost on the way, so that it is kept in 32 bits.
+        let wanted = run(&|tensor| tensor.mul_scalar(1.0));
+        for (at, (found, wanted)) in found.into_iter().zip(wanted).enumerate() {
+            // The output is the same, and so is the gradient of `b`, which needs no input.
+            let bound = if [0, 5].contains(&at) { 0.0 } else { 0.02 };
+            let off = error(found, wanted);
+            assert!(off <= bound, "{at}: {off} of {bound}");
+            assert!(at != 4 || off > 0.0, "it was not rounded");
         }
     }
 

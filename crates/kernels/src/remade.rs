@@ -15,24 +15,53 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 
 use crate::flex::{OnTape, values};
+use crate::kept::Kept;
 
 /// The values of an output, made when they are first asked for and then shared by all who hold it.
 pub(crate) struct Remade {
     make: Box<dyn Fn() -> Vec<f32> + Send + Sync>,
     made: OnceLock<Vec<f32>>,
+    /// Whether making them takes far longer than reading them.
+    is_costly: bool,
+    /// The values, if somebody kept them.
+    kept: OnceLock<Kept>,
 }
 
 impl Remade {
     /// `make` makes the values, row after row, as the forward pass did.
     pub(crate) fn new(make: impl Fn() -> Vec<f32> + Send + Sync + 'static) -> Arc<Self> {
+        Self::with_cost(make, false)
+    }
+
+    /// The same for values that take long to make.
+    pub(crate) fn costly(make: impl Fn() -> Vec<f32> + Send + Sync + 'static) -> Arc<Self> {
+        Self::with_cost(make, true)
+    }
+
+    fn with_cost(
+        make: impl Fn() -> Vec<f32> + Send + Sync + 'static,
+        is_costly: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             make: Box::new(make),
             made: OnceLock::new(),
+            is_costly,
+            kept: OnceLock::new(),
         })
     }
 
+    /// Keeps costly values in bf16 after all. This is for a product that rounds them anyway.
+    pub(crate) fn keep_if_costly(&self, values: &FloatTensor<Flex>) {
+        if self.is_costly {
+            self.kept.get_or_init(|| Kept::new(values.clone(), true));
+        }
+    }
+
     pub(crate) fn values(&self) -> &[f32] {
-        self.made.get_or_init(|| (self.make)())
+        self.made.get_or_init(|| match self.kept.get() {
+            Some(kept) => kept.wide().into_owned(),
+            None => (self.make)(),
+        })
     }
 }
 

@@ -210,7 +210,7 @@ impl<C: CheckpointStrategy> AttentionKernel for Autodiff<Flex, C> {
                 let parts = parts.without(again);
                 let again = call.is_cheap(&parts).then(|| {
                     let (parts, call) = (parts.clone(), call.clone());
-                    Remade::new(move || call.forward(&parts, None))
+                    Remade::costly(move || call.forward(&parts, None))
                 });
                 let out = match &again {
                     Some(again) => Needed::Remade(Arc::clone(again)),

@@ -280,6 +280,11 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
         let x = x.into_primitive();
         let (mut state, packed) = State::new(x, weight.into(), inner_a.zip(inner_b), factors);
         let output = state.forward(packed, inner_bias, inner_residual);
+        if let (Some(again), Some(Needed::Kept(x))) = (&again, &state.x)
+            && matches!(state.weight, Readable::Int8(_))
+        {
+            again.keep_if_costly(x);
+        }
         match again {
             _ if !needs_x => state.x = None,
             Some(again) => state.x = Some(Needed::Remade(again)),

@@ -25,6 +25,9 @@ const PIECES: usize = 16;
 /// Columns that a task makes when columns are contiguous.
 const COLUMNS: usize = 32;
 
+/// Values of a weight above which all threads read it, also if it has few columns, as LoRA's have.
+const WORTH_SHARING: usize = 1 << 13;
+
 /// An element of a weight.
 pub(super) trait Weight: Copy + Send + Sync {
     fn wide(self) -> f32;
@@ -129,10 +132,15 @@ fn rows<T: Weight, const M: usize>(
     } else {
         let columns = w.transposed();
         sums.resize(M * n, 0.0);
-        sums.par_chunks_mut(M * COLUMNS)
+        let width = if k * n < WORTH_SHARING {
+            COLUMNS
+        } else {
+            n.div_ceil(2 * rayon::current_num_threads()).min(COLUMNS)
+        };
+        sums.par_chunks_mut(M * width)
             .enumerate()
             .for_each(|(task, sums)| {
-                inner_products(&a, columns, task * COLUMNS, sums);
+                inner_products(&a, columns, task * width, sums);
             });
         for (j, sums) in sums.chunks_exact(M).enumerate() {
             for (i, sum) in sums.iter().enumerate() {
