@@ -66,8 +66,8 @@ fn losses(model: &GPT2LMHeadModel, host: &Batch, device: &Device) -> Vec<(usize,
     let logits = model.forward(batch.input.clone());
     let [rows, seq, vocab] = logits.dims();
     let log_probs: Tensor<2> = log_softmax(logits.reshape([rows * seq, vocab]), 1);
-    let picked = batch.supervised.there(log_probs);
-    let picked = picked.gather(1, batch.targets.clone().unsqueeze_dim(1));
+    let picked = batch.supervised().there(log_probs);
+    let picked = picked.gather(1, batch.targets().unsqueeze_dim(1));
     let values: Vec<f32> = picked.neg().into_data().iter::<f32>().collect();
 
     let mut found = Vec::new();

@@ -39,6 +39,7 @@ mod name;
 mod open;
 mod self_test;
 mod toolkit;
+mod tuning;
 
 pub use backend::Backend;
 pub use error::DeviceError;

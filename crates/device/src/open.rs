@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use burn::tensor::Device;
 
 use crate::limits::describe;
-use crate::{Backend, DeviceError, DeviceName, Which, crash, self_test, toolkit};
+use crate::{Backend, DeviceError, DeviceName, Which, crash, self_test, toolkit, tuning};
 
 /// Opens the device of this name. A GPU must first pass its [`self_test`].
 ///
@@ -19,6 +19,9 @@ pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
     };
     if !backend.is_built() {
         return Err(DeviceError::NotBuilt { name, backend });
+    }
+    if which == Which::Software {
+        tuning::try_few();
     }
     let [gpus, software] = backend.devices();
     let found = match which {

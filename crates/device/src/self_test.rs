@@ -1,24 +1,30 @@
 //! Tests that a device computes what the CPU does.
 
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_peft_kernels::{ActivationKind, activate, linear, rms_norm};
 
 use crate::DeviceError;
 use crate::limits::describe;
 
 type Operation = fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
 
-/// Compares a product, a softmax and a sum with the CPU's, so that a driver which compiles a shader
-/// wrongly is found before it spoils a run. Takes milliseconds once a device's kernels are
-/// compiled.
+/// Compares a product, a norm and an activation function with the CPU's, so that a driver which
+/// compiles a shader wrongly is found before it spoils a run. Takes milliseconds once a device's
+/// kernels, which are those that a run launches, are compiled.
 ///
 /// # Errors
 /// If a number differs by more than 1e-3 of the largest, or the device reports a failure.
 pub fn self_test(device: &Device) -> Result<(), DeviceError> {
     let cpu = Device::flex();
     let operations: [(&'static str, Operation); 3] = [
-        ("product", |a, b| a.matmul(b)),
-        ("softmax", |a, _| softmax(a, 1)),
-        ("sum", |a, _| a.sum_dim(1)),
+        ("product", |a, b| linear(a, b, None, None, None)),
+        ("norm", |a, b| {
+            let weight = b.slice([0..131, 0..1]).reshape([131]);
+            rms_norm(a, weight, 1e-5, 0.0)
+        }),
+        ("activation", |a, _| {
+            activate(a, ActivationKind::GeluTanh, DType::F32)
+        }),
     ];
     for (operation, compute) in operations {
         let values = |device: &Device| {

@@ -14,7 +14,7 @@ use crate::cpu::dropout;
 use crate::cpu::random::{self, MIX_1, MIX_2, SPREAD, seed_words};
 use crate::draw_seed;
 use crate::flex::{contiguous, takes, tensor_of, values};
-use crate::seed::{first_row, next_seed};
+use crate::seed::{Drawn, first_row, next_drawn};
 
 /// On devices that record gradients, sets a share `probability` of the values of `x`,
 /// `[tokens, d]`, to zero and scales the others by `1 / (1 - probability)`. On other devices,
@@ -28,13 +28,14 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
         return x;
     }
     if !takes(&x) {
-        let seed = next_seed();
+        let drawn = next_drawn();
         #[cfg(feature = "gpu")]
-        if let Some(dropout) = seed.and_then(|seed| dropout::new(probability, seed))
+        if let Some(dropout) = drawn.and_then(|drawn| crate::gpu::Masked::new(probability, drawn))
             && crate::gpu::takes(&x)
         {
             return crate::gpu::dropout(x, dropout);
         }
+        let seed = drawn.map(Drawn::seed);
         let rows = x.dims()[0];
         let device = x.device().without_autodiff();
         return plain(x, probability, seed, || {

@@ -202,7 +202,7 @@ fn gpu_dropout(
     bias: &Option<Tensor<1>>,
     residual: &Option<Tensor<2>>,
     lora: &Lora,
-) -> Option<Option<crate::cpu::random::Dropout>> {
+) -> Option<Option<crate::gpu::Masked>> {
     if !crate::gpu::takes_lora(x, bias, residual, lora) {
         return None;
     }
@@ -210,8 +210,8 @@ fn gpu_dropout(
     if probability == 0.0 {
         return Some(None);
     }
-    let seed = crate::seed::next_seed()?;
-    Some(dropout::new(probability, seed))
+    let drawn = crate::seed::next_drawn()?;
+    Some(crate::gpu::Masked::new(probability, drawn))
 }
 
 /// Adds bias, LoRA's part and residual to `output`, the product with the weight.

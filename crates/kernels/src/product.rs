@@ -10,6 +10,11 @@ use burn::tensor::Tensor;
 use burn::tensor::{DType, FloatDType, Scalar};
 
 use crate::flex::is_trained;
+#[cfg(feature = "gpu")]
+use crate::{
+    flex::is_plain,
+    gpu::product::{InferredProduct, is_software},
+};
 
 /// `x · weight`, `[rows, k]` and `[k, columns]`, in the type of `x`.
 ///
@@ -17,7 +22,7 @@ use crate::flex::is_trained;
 /// for that, and no 32-bit copy is kept for the backward pass. The CPU's body, the reference,
 /// widens the weight.
 pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    if is_trained(&weight) || weight.dtype() == x.dtype() {
+    if is_trained(&weight) || weight.dtype() == x.dtype() && !is_inferred(&x) {
         let weight = weight.cast(x.dtype());
         return x.matmul(weight);
     }
@@ -25,7 +30,7 @@ pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::frozen_product(x, weight))
 }
 
-/// The product with a frozen weight of another type, on each backend.
+/// The product with a frozen weight, on each backend.
 #[backend_extension(
     Flex,
     Cube: cfg(feature = "gpu"),
@@ -41,20 +46,32 @@ pub(crate) trait FrozenProduct: Backend {
 
 impl FrozenProduct for Flex {}
 
-/// `x · weight`, in the type of `x`.
+/// Whether CubeCL infers the kernel of a product with this: on a device in software.
 #[cfg(feature = "gpu")]
-pub(crate) fn times<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-    if x.dtype() == weight.dtype() {
-        B::float_matmul(x, weight)
-    } else {
-        B::frozen_product(x, weight)
+fn is_inferred(x: &Tensor<2>) -> bool {
+    use burn::backend::DispatchDevice;
+    match x.device().without_autodiff().as_dispatch() {
+        DispatchDevice::Cube(device) => !is_plain() && is_software(device),
+        _ => false,
     }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn is_inferred(_: &Tensor<2>) -> bool {
+    false
 }
 
 #[cfg(feature = "gpu")]
 impl FrozenProduct for burn::backend::Cube {
     fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        in_16_bits::<Self>(x, weight)
+        use burn::backend::ops::FloatTensorOps;
+        if x.dtype() != weight.dtype() {
+            in_16_bits::<Self>(x, weight)
+        } else if is_software(x.client.device()) {
+            Self::inferred_product(x, weight)
+        } else {
+            Self::float_matmul(x, weight)
+        }
     }
 }
 

@@ -73,11 +73,29 @@ pub fn with_seed<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// The next seed of the stream of [`with_seed`], if there is one.
+/// A seed of the stream of [`with_seed`]: the stream's, and its number in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Drawn {
+    pub stream: u64,
+    pub number: u64,
+}
+
+impl Drawn {
+    pub fn seed(self) -> u64 {
+        mix(self.stream ^ mix(self.number))
+    }
+}
+
+/// The next one of the stream of [`with_seed`], if there is one.
+pub(crate) fn next_drawn() -> Option<Drawn> {
+    let (stream, number) = STREAM.get()?;
+    STREAM.set(Some((stream, number + 1)));
+    Some(Drawn { stream, number })
+}
+
+/// As [`next_drawn`], the seed alone.
 pub(crate) fn next_seed() -> Option<u64> {
-    let (seed, drawn) = STREAM.get()?;
-    STREAM.set(Some((seed, drawn + 1)));
-    Some(mix(seed ^ mix(drawn)))
+    next_drawn().map(Drawn::seed)
 }
 
 /// Draws a seed from the stream of [`with_seed`], or else from the device's generator, so that

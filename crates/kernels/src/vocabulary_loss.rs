@@ -17,6 +17,20 @@ use crate::stored::{Readable, Stored, inner_of};
 /// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
 const CHUNK: usize = 8 << 20;
 
+/// The target of a row that predicts nothing, where [`takes_no_target`] says so.
+pub const NO_TARGET: i32 = i32::MIN;
+
+/// Whether [`vocabulary_loss`] takes rows that predict nothing: on GPUs.
+pub fn takes_no_target(hidden: &Tensor<2>, weight: &HeadWeight) -> bool {
+    #[cfg(feature = "gpu")]
+    return crate::gpu::takes(hidden) && !weight.is_trained() && hidden.dims()[0] > 0;
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = (hidden, weight);
+        false
+    }
+}
+
 /// Returns the sum of `-log softmax(hidden · weightᵀ)[target]` over the rows, `[1]`. `hidden` is
 /// `[rows, d]`, `weight` `[vocab, d]` and `targets` `[rows]`.
 ///
@@ -35,9 +49,9 @@ pub fn vocabulary_loss(
     let weight = weight.into();
     let is_trained = weight.is_trained();
     #[cfg(feature = "gpu")]
-    if crate::gpu::takes(&hidden) && !is_trained && hidden.dims()[0] > 0 {
+    if takes_no_target(&hidden, &weight) {
         let weight = weight.dense(&hidden.device());
-        return crate::gpu::losses_of_rows(hidden, weight, targets).sum();
+        return crate::gpu::total(crate::gpu::losses_of_rows(hidden, weight, targets));
     }
     if !(takes(&hidden) && weight.is_taken()) || is_trained {
         let weight = weight.dense(&hidden.device());
@@ -288,6 +302,9 @@ mod tests {
                 (losses, gradient.into_data().try_to_vec::<f32>().unwrap())
             };
             let (losses, gradient) = rows_of(0);
+            let (found, of_hidden) = rows_of(i64::from(NO_TARGET));
+            assert_eq!(found, [losses[0], 0.0, losses[2]]);
+            assert_eq!(of_hidden[8..16], [0.0; 8]);
             for target in [21, i64::from(i32::MAX), -1, -100] {
                 let (found, of_hidden) = rows_of(target);
                 assert!(found[1].is_nan(), "{target}: {found:?}");

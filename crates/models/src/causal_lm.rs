@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use burn_peft::Extra;
 use burn_peft_kernels::{Texts, TokenLogProbs};
 
@@ -52,14 +52,6 @@ impl ModelInput {
             texts: None,
             extra: Extra::default(),
         }
-    }
-
-    /// The same with these positions, which have the shape of the ids.
-    pub(crate) fn at(mut self, positions: &[i64]) -> Self {
-        let data = TensorData::new(positions.to_vec(), self.input_ids.dims());
-        self.position_ids = Some(Tensor::from_data(data, &self.input_ids.device()));
-        self.length = positions.iter().max().map(|&last| last as usize + 1);
-        self
     }
 
     /// The attention mask over `total` positions, `[batch, total]`: what is prepended to the text

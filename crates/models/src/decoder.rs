@@ -329,17 +329,16 @@ pub trait Decoder: BaseModel + Sync {
     /// d]`.
     fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
         let hidden = batch.input.of_text(hidden);
-        let hidden = batch.predicting(hidden);
-        let targets = batch.targets.clone();
         // With an adapter, a bias or a cap, it is not a product with a single weight.
         let head = self.head().as_ref();
         let more = head.is_some_and(|head| head.is_adapted() || head.base_layer.bias.is_some());
         if more || self.logit_cap().is_some() || !self.is_causal() {
-            let logits = |rows| self.logits(rows);
-            return cross_entropy_sum_of(logits, self.vocab_size(), hidden, targets);
+            let (logits, hidden) = (|rows| self.logits(rows), batch.predicting(hidden));
+            return cross_entropy_sum_of(logits, self.vocab_size(), hidden, batch.targets());
         }
-        let hidden = scaled(hidden, self.logit_scale());
-        vocabulary_loss(hidden, self.output_weight(), targets)
+        let weight = self.output_weight();
+        let (hidden, targets) = batch.predicting_with(hidden, &weight);
+        vocabulary_loss(scaled(hidden, self.logit_scale()), weight, targets)
     }
 
     /// The weight of the head without its adapters, `[vocab, d]`.
@@ -355,7 +354,7 @@ pub trait Decoder: BaseModel + Sync {
     /// d]`.
     fn log_probs_of(&self, hidden: Tensor<2>, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
         let hidden = batch.predicting(batch.input.of_text(hidden));
-        let targets = batch.targets.clone();
+        let targets = batch.targets();
         let head = self.head().as_ref();
         if head.is_some_and(LoraAdapter::is_adapted) || !self.is_causal() {
             let (logits, vocab) = (|rows| self.logits(rows), self.vocab_size());

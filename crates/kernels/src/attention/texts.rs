@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor};
 #[cfg(feature = "gpu")]
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, TensorData};
 
 use super::Span;
 use super::groups::Groups;
@@ -104,6 +104,31 @@ impl Texts {
         } else {
             made()
         }
+    }
+
+    /// The numbers that a GPU wants for a batch of so many tokens, so that they may come to it together
+    /// with others: [`set_numbers`](Self::set_numbers) says where they are then.
+    pub fn numbers(&self, tokens: usize, device: &Device) -> Option<Vec<i64>> {
+        #[cfg(feature = "gpu")]
+        if crate::is_gpu(device) && !crate::flex::is_plain() && !self.share_tokens() {
+            let lines = blocks(&self.0.spans, tokens);
+            return Some(lines.into_iter().flatten().map(i64::from).collect());
+        }
+        let _ = (tokens, device);
+        None
+    }
+
+    /// Where on the device the [numbers](Self::numbers) for a batch of so many tokens are.
+    pub fn set_numbers(&self, tokens: usize, numbers: Tensor<1, Int>) {
+        #[cfg(feature = "gpu")]
+        {
+            let lines = numbers.dims()[0] / 4;
+            let blocks = numbers.without_autodiff().reshape([lines, 4]);
+            // Where they are known they are the same.
+            let _ = self.0.blocks.set((tokens, blocks));
+        }
+        #[cfg(not(feature = "gpu"))]
+        let _ = (tokens, numbers);
     }
 
     /// An upper bound for the number of blocks.

@@ -13,26 +13,26 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{buffer, contiguous, elem, empty_like, units};
-use super::mask::{Mask, factor, mask};
-use crate::cpu::random::Dropout;
+use super::mask::{Drops, Masked, drops, factor, mask_of};
 
 /// As [`dropout`](crate::dropout()), with this seed.
-pub(crate) fn dropout(x: Tensor<2>, dropout: Dropout) -> Tensor<2> {
+pub(crate) fn dropout(x: Tensor<2>, dropout: Masked) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::dropout_gpu(x.into_dispatch(), dropout))
 }
 
 #[backend_extension(Cube, Fusion, Autodiff)]
 trait DropoutGpu: Backend {
     #[fusion(dtype = x, shape = x)]
-    fn dropout_gpu(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
+    fn dropout_gpu(x: FloatTensor<Self>, dropout: Masked) -> FloatTensor<Self>;
 }
 
 #[cube(launch_unchecked)]
 fn drop_values<F: Float>(
     x: &[F],
     output: &mut [F],
+    words: &[u32],
     width: u32,
-    mask: Mask,
+    drops: Drops,
     #[define(F)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS >= output.len() {
@@ -40,15 +40,17 @@ fn drop_values<F: Float>(
     }
     let width = width as usize;
     let (row, column) = (ABSOLUTE_POS / width, ABSOLUTE_POS % width);
+    let mask = mask_of(words, &drops, true);
     let factor = factor(&mask, row as u32, column as u32);
     output[ABSOLUTE_POS] = F::cast_from(f32::cast_from(x[ABSOLUTE_POS]) * factor);
 }
 
 impl DropoutGpu for CubeBackend {
-    fn dropout_gpu(x: CubeTensor, dropout: Dropout) -> CubeTensor {
+    fn dropout_gpu(x: CubeTensor, dropout: Masked) -> CubeTensor {
         let x = contiguous(x);
         let [rows, width] = x.shape().dims();
         let (output, (cubes, units)) = (empty_like(&x), units(rows * width));
+        let (words, drops) = drops(Some(dropout), &x);
         // SAFETY: both are of one length, which is checked.
         unsafe {
             drop_values::launch_unchecked(
@@ -57,8 +59,9 @@ impl DropoutGpu for CubeBackend {
                 units,
                 buffer(&x),
                 buffer(&output),
+                words,
                 width as u32,
-                mask(Some(dropout)),
+                drops,
                 elem(&x),
             );
         }
@@ -67,7 +70,7 @@ impl DropoutGpu for CubeBackend {
 }
 
 impl<B: DropoutGpu, C: CheckpointStrategy> DropoutGpu for Autodiff<B, C> {
-    fn dropout_gpu(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+    fn dropout_gpu(x: FloatTensor<Self>, dropout: Masked) -> FloatTensor<Self> {
         let prepared = DropoutBackward.prepare::<C>([x.node()]);
         let output = B::dropout_gpu(x.into_primitive(), dropout);
         match prepared.compute_bound().stateful() {
@@ -81,7 +84,7 @@ impl<B: DropoutGpu, C: CheckpointStrategy> DropoutGpu for Autodiff<B, C> {
 struct DropoutBackward;
 
 impl<B: DropoutGpu> Backward<B, 1> for DropoutBackward {
-    type State = Dropout;
+    type State = Masked;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);

@@ -9,10 +9,10 @@ use burn::backend::{Autodiff, Backend, Cube, Dispatch, TensorMetadata, backend_e
 use burn::tensor::{Shape, Tensor};
 
 use super::lora_passes::{Factors, LoraPasses};
-use crate::cpu::random::Dropout;
+use super::mask::Masked;
 use crate::flex::Optional;
 use crate::linear::Lora;
-use crate::product::{FrozenProduct, times};
+use crate::product::FrozenProduct;
 
 /// What a layer's low-rank part is added to.
 pub(crate) enum Base {
@@ -46,7 +46,7 @@ pub(crate) fn lora_linear(
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
     lora: Lora,
-    dropout: Option<Dropout>,
+    dropout: Option<Masked>,
 ) -> Tensor<2> {
     let ([tokens, d_in], [r, of_a], [d_out, of_b]) = (x.dims(), lora.a.dims(), lora.b.dims());
     assert_eq!(
@@ -100,7 +100,7 @@ fn product_of<B: FrozenProduct>(
 ) -> FloatTensor<B> {
     product.unwrap_or_else(|| {
         let weight = weight.expect("a layer has a weight or a product");
-        times::<B>(x.clone(), weight.clone())
+        B::frozen_product(x.clone(), weight.clone())
     })
 }
 
@@ -196,7 +196,7 @@ impl<B: FrozenProduct + LoraPasses> Backward<B, 6> for LoraBackward {
             }
             let gradient = if let Some(node) = of_x {
                 let transposed = weight.map(|weight| B::float_transpose(weight));
-                let product = transposed.map(|weight| times::<B>(grad.clone(), weight));
+                let product = transposed.map(|weight| B::frozen_product(grad.clone(), weight));
                 let product = Optional::new(product);
                 let (of_a, of_x) = B::lora_gradients_down(of_hidden, x, a, product, factors);
                 grads.register::<B>(node.id, of_x);

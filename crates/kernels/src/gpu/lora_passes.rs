@@ -11,16 +11,15 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{buffer, contiguous, cubes, elem, empty, empty_like};
-use super::mask::{Mask, factor, mask};
+use super::mask::{Drops, Mask, Masked, drops, factor, mask, mask_of};
 use super::small_product::{Lies, place_in_tile, tile_of_product, tile_units, tiles};
-use crate::cpu::random::Dropout;
 use crate::flex::Optional;
 
 /// The arguments that are not tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Factors {
     pub scaling: f32,
-    pub dropout: Option<Dropout>,
+    pub dropout: Option<Masked>,
 }
 
 fn beside(rows: &Shape, columns: &Shape) -> Shape {
@@ -88,10 +87,11 @@ fn down<F: Float>(
     x: &[F],
     a: &[F],
     hidden: &mut [f32],
+    words: &[u32],
     d_in: u32,
     r: u32,
     scaling: f32,
-    mask: Mask,
+    dropout: Drops,
     #[comptime] drops: bool,
     #[define(F)] _dtype: ElemType,
 ) {
@@ -105,6 +105,7 @@ fn down<F: Float>(
         along_sum: true,
         drops
     });
+    let mask = mask_of(words, &dropout, drops);
     let value = tile_of_product::<F, F>(x, a, tokens, r, d_in, tile, &mask, left, ALONG);
     let (row, column) = place_in_tile(r, tile);
     if row < tokens && column < r {
@@ -197,9 +198,10 @@ fn gradients_down<F: Float>(
     product: &[F],
     of_a: &mut [F],
     of_x: &mut [F],
+    words: &[u32],
     d_in: u32,
     r: u32,
-    mask: Mask,
+    dropout: Drops,
     #[comptime] drops: bool,
     #[comptime] with_x: bool,
     #[comptime] has_product: bool,
@@ -207,6 +209,7 @@ fn gradients_down<F: Float>(
 ) {
     let (d_in, r) = (d_in as usize, r as usize);
     let tokens = of_hidden.len() / r;
+    let mask = mask_of(words, &dropout, drops);
     let first = tiles(r, d_in);
     let tile = CUBE_POS;
     if tile >= first + tiles(tokens, d_in) {
@@ -247,6 +250,7 @@ impl LoraPasses for CubeBackend {
         let (x, a) = (contiguous(x), contiguous(a));
         let ([tokens, d_in], [r, _]) = (x.shape().dims(), a.shape().dims());
         let hidden = empty(&x, [tokens, r], DType::F32);
+        let (words, dropout) = drops(factors.dropout, &x);
         // SAFETY: places are checked against the sizes of the matrices.
         unsafe {
             down::launch_unchecked(
@@ -256,10 +260,11 @@ impl LoraPasses for CubeBackend {
                 buffer(&x),
                 buffer(&a),
                 buffer(&hidden),
+                words,
                 d_in as u32,
                 r as u32,
                 factors.scaling,
-                mask(factors.dropout),
+                dropout,
                 factors.dropout.is_some(),
                 elem(&x),
             );
@@ -369,6 +374,7 @@ fn down_gradients(
     let tiles_of_x = of_x.map_or(0, |_| tiles(tokens, d_in));
     // A kernel must be given some tensor to write to.
     let unused = empty(&x, [1], x.dtype);
+    let (words, dropout) = drops(factors.dropout, &x);
     // SAFETY: as above.
     unsafe {
         gradients_down::launch_unchecked(
@@ -381,9 +387,10 @@ fn down_gradients(
             buffer(product.as_ref().unwrap_or(&x)),
             buffer(&of_a),
             buffer(of_x.unwrap_or(&unused)),
+            words,
             d_in as u32,
             r as u32,
-            mask(factors.dropout),
+            dropout,
             factors.dropout.is_some(),
             of_x.is_some(),
             product.is_some(),

@@ -2,10 +2,40 @@
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
 
+use super::launch::buffer;
+use super::seeds::words;
+use crate::cpu::dropout;
 use crate::cpu::random::{Dropout, MIX_1, MIX_2, SPREAD, seed_words};
+use crate::seed::Drawn;
 
-/// Dropout, as kernels take it.
+/// Dropout, and where its seed is from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Masked {
+    dropout: Dropout,
+    drawn: Drawn,
+}
+
+impl Masked {
+    /// Dropout with this probability; none at 0.
+    pub fn new(probability: f64, drawn: Drawn) -> Option<Self> {
+        let dropout = dropout::new(probability, drawn.seed())?;
+        Some(Self { dropout, drawn })
+    }
+}
+
+/// Dropout, as kernels are launched with it: the same numbers in every step, beside [`words`] of which
+/// the two from `at` on are those of its seed.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Drops {
+    at: u32,
+    row: u32,
+    threshold: u32,
+    scale: f32,
+}
+
+/// Dropout, as kernels compute with it.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(crate) struct Mask {
     first: u32,
@@ -15,7 +45,8 @@ pub(crate) struct Mask {
     scale: f32,
 }
 
-/// Dropout as an argument of a launch. Kernels do not read it where there is no dropout.
+/// Dropout as an argument of a launch, for kernels that are not given words. Kernels do not read it
+/// where there is no dropout.
 pub(crate) fn mask(dropout: Option<Dropout>) -> MaskLaunch {
     let Some(dropout) = dropout else {
         return MaskLaunch::new(0, 0, 0, 0, 1.0);
@@ -23,6 +54,35 @@ pub(crate) fn mask(dropout: Option<Dropout>) -> MaskLaunch {
     let [first, second] = seed_words(dropout.seed);
     let (threshold, scale) = (dropout.threshold(), dropout.scale());
     MaskLaunch::new(first, second, dropout.first, threshold, scale)
+}
+
+/// Dropout as two arguments of a launch on the device of a tensor; without any, what kernels do not read.
+pub(crate) fn drops(masked: Option<Masked>, like: &CubeTensor) -> (BufferArg, DropsLaunch) {
+    let Some(Masked { dropout, drawn }) = masked else {
+        return (buffer(like), DropsLaunch::new(0, 0, 0, 1.0));
+    };
+    let (words, at) = words(drawn, like);
+    let (threshold, scale) = (dropout.threshold(), dropout.scale());
+    let drops = DropsLaunch::new(at, dropout.first, threshold, scale);
+    (buffer(&words), drops)
+}
+
+/// The mask of these arguments, where there is dropout.
+#[cube]
+pub(crate) fn mask_of(words: &[u32], drops: &Drops, #[comptime] has: bool) -> Mask {
+    let mut first = 0u32;
+    let mut second = 0u32;
+    if has {
+        first = words[drops.at as usize];
+        second = words[drops.at as usize + 1];
+    }
+    Mask {
+        first,
+        second,
+        row: drops.row,
+        threshold: drops.threshold,
+        scale: drops.scale,
+    }
 }
 
 #[cube]

@@ -19,10 +19,14 @@ mod lora_passes;
 pub(crate) mod many;
 mod mask;
 pub(crate) mod norm;
+mod part;
+pub(crate) mod product;
 mod reduce;
 mod rms_norm;
 mod rope;
+mod seeds;
 mod small_product;
+mod total;
 mod vocabulary;
 
 use burn::tensor::{DType, Tensor};
@@ -34,8 +38,11 @@ pub(crate) use dropout::dropout;
 pub(crate) use glu::{glu, packed_glu};
 pub(crate) use layer_norm::layer_norm;
 pub(crate) use lora::{Base, lora_linear, takes_lora};
+pub(crate) use mask::Masked;
+pub(crate) use part::part;
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope::rope;
+pub(crate) use total::total;
 pub(crate) use vocabulary::losses_of_rows;
 
 /// Whether the bodies for GPUs take this tensor: it holds floating-point numbers on one of CubeCL's

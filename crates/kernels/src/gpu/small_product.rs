@@ -84,7 +84,9 @@ pub(crate) fn tile_of_product<L: Float, R: Float>(
     let mut result = 0.0f32;
     let mut begin = 0usize;
     while begin < sum {
-        for part in 0..DEPTH / TILE {
+        // What is left of a short sum: LoRA's ranks are less than a piece.
+        let depths = min(sum - begin, DEPTH);
+        for part in 0..depths.div_ceil(TILE) {
             // Units beside each other read values beside each other.
             let at = part * TILE;
             if comptime!(left_lies.along_sum) {
@@ -135,7 +137,7 @@ pub(crate) fn tile_of_product<L: Float, R: Float>(
             }
         }
         sync_cube();
-        for depth in 0..DEPTH {
+        for depth in 0..depths {
             result += lefts[depth * stride + y] * rights[depth * stride + x];
         }
         sync_cube();

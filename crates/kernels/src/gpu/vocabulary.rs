@@ -16,14 +16,15 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{MOST_UNITS, buffer, contiguous, cubes, elem, empty};
 use super::reduce::{max_of_units, sum_of_units};
-use crate::product::{FrozenProduct, times};
+use crate::product::FrozenProduct;
+use crate::vocabulary_loss::NO_TARGET;
 
 /// The number of logits alive at once: 64 MiB of 32-bit floats.
 const PIECE: usize = if cfg!(test) { 100_000 } else { 16 << 20 };
 
 /// `-log softmax(hidden · weightᵀ)[target]` of each row, `[rows, 1]` in 32 bits: `hidden` is
 /// `[rows, d]`, `weight` `[vocab, d]` and frozen, `targets` `[rows]`. A target that is not a row of
-/// `weight` has the loss NaN and the gradient zero.
+/// `weight` has the loss NaN, or zero if it is [`NO_TARGET`], and the gradient zero.
 pub(crate) fn losses_of_rows(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -63,6 +64,9 @@ trait RowLosses: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
+/// [`NO_TARGET`] as kernels read targets.
+const NONE: u32 = NO_TARGET as u32;
+
 /// Less than any logit.
 const LEAST: f32 = -3.0e38;
 
@@ -82,7 +86,9 @@ fn rows<F: Float, I: Numeric>(
         terminate!();
     }
     let begin = row * vocab;
-    let target = u32::cast_from(targets[row]) as usize;
+    let target = u32::cast_from(targets[row]);
+    let predicts = target != NONE;
+    let target = target as usize;
     // A negative target has become a large number.
     let is_word = target < vocab;
     let mut of_target = 0.0f32;
@@ -107,8 +113,10 @@ fn rows<F: Float, I: Numeric>(
     if UNIT_POS == 0 {
         if is_word {
             losses[row] = sum.ln() + largest - of_target;
-        } else {
+        } else if predicts {
             losses[row] = missing;
+        } else {
+            losses[row] = 0.0f32;
         }
     }
     let mut i = UNIT_POS as usize;
@@ -174,11 +182,11 @@ fn in_pieces<B: FrozenProduct + RowLosses>(
             let targets = B::int_slice(targets.clone(), &[slice]);
             (B::float_slice(hidden.clone(), &[slice]), targets)
         };
-        let logits = times::<B>(hidden, transposed.clone());
+        let logits = B::frozen_product(hidden, transposed.clone());
         let (loss, of_logits) = B::row_losses_gpu(logits, targets);
         losses.push(loss);
         if with_gradient {
-            gradients.push(times::<B>(of_logits, weight.clone()));
+            gradients.push(B::frozen_product(of_logits, weight.clone()));
         }
     }
     let joined = |mut parts: Vec<FloatTensor<B>>| match parts.len() {

@@ -2,14 +2,16 @@
 
 mod rows;
 mod sharing;
+mod supervised;
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_peft_kernels::MovedRows;
+use burn::tensor::{Device, Int, Tensor};
+use burn_peft_kernels::{HeadWeight, MovedRows, Texts, in_one_copy, is_gpu, takes_no_target};
 
 use self::rows::Rows;
+use self::supervised::{Labelled, Supervised};
 use crate::{InputError, ModelInput, Result, texts};
 
 /// The label of a token that is not predicted.
@@ -24,14 +26,10 @@ pub const IGNORE_INDEX: i64 = -100;
 pub struct LmBatch {
     /// The rows: as a matrix, or without padding as one row of several texts.
     pub input: ModelInput,
-    /// The supervised positions: `there` maps `[batch * seq, d]` to `[count, d]`, or to fewer rows
-    /// if some positions predict several tokens.
-    pub supervised: MovedRows,
+    supervised: Supervised,
     /// If some positions predict several tokens (the last ones that texts share do): for each
     /// token, the supervised position that it is predicted from, `[count]`.
     repeated: Option<Tensor<1, Int>>,
-    /// The token that each supervised position has to predict, `[count]`.
-    pub targets: Tensor<1, Int>,
     /// The number of supervised positions.
     pub count: usize,
     /// The number of tokens that are not padding.
@@ -101,10 +99,16 @@ impl LmBatch {
     ) -> Result<Self> {
         check_lengths([input_ids, attention_mask, labels], shape)?;
         let labelled = Labelled::of(labels, |position| position.is_multiple_of(shape[1]));
-        let mut batch = Self::of(input_ids, &labelled, shape, device);
-        batch.input.texts = texts::rows(Some(attention_mask), shape);
-        if attention_mask.contains(&0) {
-            batch.input.attention_mask = Some(matrix(attention_mask, shape, device));
+        let has_padding = attention_mask.contains(&0);
+        let host = Host {
+            shape,
+            input_ids,
+            attention_mask: has_padding.then_some(attention_mask),
+            texts: texts::rows(Some(attention_mask), shape),
+            ..Host::default()
+        };
+        let mut batch = Self::of(host, labelled.clone(), device);
+        if has_padding {
             let rows = Rows::of_matrix(input_ids, attention_mask, labelled, shape);
             batch.tokens = rows.tokens();
             batch.other = Other::Unpadded(Form::new(rows, device));
@@ -151,11 +155,16 @@ impl LmBatch {
             let next = position_ids.last().map_or(0, |last| last + 1);
             position_ids.push(if starts(position) { 0 } else { next });
         }
-        let mut batch = Self::of(input_ids, &Labelled::of(labels, starts), shape, device);
+        let host = Host {
+            shape,
+            input_ids,
+            position_ids: Some(&position_ids),
+            segment_ids: Some(segment_ids),
+            texts: texts::packed(segment_ids, shape),
+            ..Host::default()
+        };
+        let mut batch = Self::of(host, Labelled::of(labels, starts), device);
         batch.tokens = segment_ids.iter().filter(|&&value| value != 0).count();
-        batch.input = batch.input.at(&position_ids);
-        batch.input.segment_ids = Some(matrix(segment_ids, shape, device));
-        batch.input.texts = texts::packed(segment_ids, shape);
         batch
     }
 
@@ -195,25 +204,86 @@ impl LmBatch {
     }
 
     /// A batch in which every position is a token.
-    fn of(input_ids: &[i64], labelled: &Labelled, shape: [usize; 2], device: &Device) -> Self {
-        let count = labelled.targets.len();
-        let positions: Vec<_> = labelled.positions.iter().copied().map(Some).collect();
-        let targets = TensorData::new(labelled.targets.clone(), [count]);
+    fn of(host: Host<'_>, labelled: Labelled, device: &Device) -> Self {
+        let shape = host.shape;
+        let cells = host.input_ids.len();
+        let numbers = host.texts.as_ref();
+        let numbers = numbers.and_then(|texts| texts.numbers(cells, device));
+        let of_all = is_gpu(device).then(|| labelled.of_all(cells)).flatten();
+        // One copy: a GPU takes one large copy faster than several small ones.
+        let parts = [
+            Some(host.input_ids),
+            host.position_ids,
+            host.segment_ids,
+            host.token_type_ids,
+            host.attention_mask,
+            of_all.as_deref(),
+            numbers.as_deref(),
+        ];
+        let given: Vec<&[i64]> = parts.into_iter().flatten().collect();
+        let mut copied = in_one_copy(&given, device).into_iter();
+        let [
+            input_ids,
+            position_ids,
+            segment_ids,
+            token_type_ids,
+            attention_mask,
+            of_all,
+            numbers,
+        ] = parts.map(|part| part.and_then(|_| copied.next()));
+        if let (Some(texts), Some(numbers)) = (&host.texts, numbers) {
+            texts.set_numbers(cells, numbers);
+        }
+        let matrix = |ids: Tensor<1, Int>| ids.reshape(shape);
+        let input = ModelInput {
+            position_ids: position_ids.map(matrix),
+            segment_ids: segment_ids.map(matrix),
+            token_type_ids: token_type_ids.map(matrix),
+            attention_mask: attention_mask.map(matrix),
+            length: last(host.position_ids),
+            texts: host.texts,
+            ..ModelInput::new(matrix(input_ids.expect("every batch has ids")))
+        };
         Self {
-            input: ModelInput::new(matrix(input_ids, shape, device)),
-            supervised: MovedRows::new(&positions, input_ids.len(), device),
+            input,
             repeated: None,
-            targets: Tensor::from_data(targets, device),
-            count,
-            tokens: input_ids.len(),
+            count: labelled.targets.len(),
+            supervised: Supervised::new(labelled, cells, of_all, device),
+            tokens: cells,
             other: Other::None,
+        }
+    }
+
+    /// The supervised positions: `there` maps `[batch * seq, d]` to `[count, d]`, or to fewer rows
+    /// if some positions predict several tokens.
+    pub fn supervised(&self) -> &MovedRows {
+        self.supervised.moved()
+    }
+
+    /// The token that each supervised position has to predict, `[count]`.
+    pub fn targets(&self) -> Tensor<1, Int> {
+        self.supervised.targets()
+    }
+
+    /// The rows that tokens are predicted from and their targets, for a loss with this weight of the
+    /// head. On a GPU it may be all rows, and those that predict nothing have [`NO_TARGET`](burn_peft_kernels::NO_TARGET).
+    pub(crate) fn predicting_with(
+        &self,
+        rows: Tensor<2>,
+        weight: &HeadWeight,
+    ) -> (Tensor<2>, Tensor<1, Int>) {
+        match self.supervised.of_all() {
+            Some(targets) if self.repeated.is_none() && takes_no_target(&rows, weight) => {
+                (rows, targets)
+            }
+            _ => (self.predicting(rows), self.targets()),
         }
     }
 
     /// The rows that tokens are predicted from, `[count, d]`, taken from those of all tokens,
     /// `[batch * seq, d]`.
     pub(crate) fn predicting(&self, rows: Tensor<2>) -> Tensor<2> {
-        let rows = self.supervised.there(rows);
+        let rows = self.supervised().there(rows);
         match &self.repeated {
             Some(repeated) => rows.select(0, repeated.clone()),
             None => rows,
@@ -254,27 +324,21 @@ impl LmBatch {
     }
 }
 
-/// The supervised positions in the flattened `[batch * seq]`, and the tokens that they have to
-/// predict.
-#[derive(Debug, Default)]
-struct Labelled {
-    positions: Vec<usize>,
-    targets: Vec<i64>,
+/// Numbers of a batch on the host, `[batch * seq]`.
+#[derive(Default)]
+struct Host<'a> {
+    shape: [usize; 2],
+    input_ids: &'a [i64],
+    position_ids: Option<&'a [i64]>,
+    segment_ids: Option<&'a [i64]>,
+    token_type_ids: Option<&'a [i64]>,
+    attention_mask: Option<&'a [i64]>,
+    texts: Option<Texts>,
 }
 
-impl Labelled {
-    /// The positions and tokens for these labels; `starts` tells whether a position is the first of
-    /// a text.
-    fn of(labels: &[i64], starts: impl Fn(usize) -> bool) -> Self {
-        let labelled = labels.iter().enumerate();
-        let labelled = labelled.filter(|&(at, &label)| label != IGNORE_INDEX && !starts(at));
-        let (positions, targets) = labelled.map(|(at, &label)| (at - 1, label)).unzip();
-        Self { positions, targets }
-    }
-}
-
-fn matrix(values: &[i64], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+/// One more than the largest position.
+fn last(positions: Option<&[i64]>) -> Option<usize> {
+    positions?.iter().max().map(|&last| last as usize + 1)
 }
 
 fn check_lengths(parts: [&[i64]; 3], [batch, seq]: [usize; 2]) -> Result<()> {

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use burn_peft_kernels::rows_on;
 
-use super::{IGNORE_INDEX, Labelled, LmBatch, Ragged, matrix};
+use super::{Host, IGNORE_INDEX, Labelled, LmBatch, Ragged};
 use crate::texts;
 
 /// Tokens without padding, with their places in the flattened matrix `[batch, seq]`.
@@ -114,15 +114,18 @@ impl Rows {
 
     /// The rows as a matrix, padded.
     pub fn as_matrix(&self, device: &Device) -> LmBatch {
-        let mut batch = LmBatch::of(&self.in_matrix(), &self.labelled, self.shape, device);
-        batch.tokens = self.tokens();
-        let mask = self.placed(&vec![1; self.tokens()], 0);
-        if self.has_padding() {
-            batch.input.attention_mask = Some(matrix(&mask, self.shape, device));
-        }
-        batch.input.texts = texts::rows(Some(&mask), self.shape);
+        let (input_ids, mask) = (self.in_matrix(), self.placed(&vec![1; self.tokens()], 0));
         let types = self.types.as_ref().map(|types| self.placed(types, 0));
-        batch.input.token_type_ids = types.map(|types| matrix(&types, self.shape, device));
+        let host = Host {
+            shape: self.shape,
+            input_ids: &input_ids,
+            token_type_ids: types.as_deref(),
+            attention_mask: self.has_padding().then_some(&mask),
+            texts: texts::rows(Some(&mask), self.shape),
+            ..Host::default()
+        };
+        let mut batch = LmBatch::of(host, self.labelled.clone(), device);
+        batch.tokens = self.tokens();
         batch
     }
 
@@ -163,15 +166,19 @@ impl Rows {
         let texts = texts::packed(&segment_ids, [1, self.tokens()]);
         let segment_ids = filled(segment_ids, 0);
         let input_ids = filled(self.input_ids.clone(), self.pad_id);
-        let shape = [1, places];
-        let mut batch = LmBatch::of(&input_ids, &labelled, shape, device);
-        batch.tokens = self.tokens();
-        batch.input = batch.input.at(&position_ids);
-        batch.input.segment_ids = Some(matrix(&segment_ids, shape, device));
-        batch.input.texts = texts;
         let types = self.types.as_ref();
         let types = types.map(|types| filled(types.clone(), 0));
-        batch.input.token_type_ids = types.map(|types| matrix(&types, shape, device));
+        let host = Host {
+            shape: [1, places],
+            input_ids: &input_ids,
+            position_ids: Some(&position_ids),
+            segment_ids: Some(&segment_ids),
+            token_type_ids: types.as_deref(),
+            texts,
+            ..Host::default()
+        };
+        let mut batch = LmBatch::of(host, labelled, device);
+        batch.tokens = self.tokens();
         Some(batch)
     }
 }
@@ -192,7 +199,7 @@ mod tests {
     fn positions(batch: &LmBatch) -> Vec<i64> {
         let cells = batch.input.input_ids.dims().iter().product::<usize>();
         let all = Tensor::<1, Int>::arange(0..cells as i64, &Device::flex());
-        let found = batch.supervised.there(all.float().unsqueeze_dim(1));
+        let found = batch.supervised().there(all.float().unsqueeze_dim(1));
         found.int().into_data().iter::<i64>().collect()
     }
 

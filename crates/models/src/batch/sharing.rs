@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_peft_kernels::Texts;
 
-use super::{Form, IGNORE_INDEX, Labelled, LmBatch, Other, Ragged, Rows};
+use super::{Form, Host, IGNORE_INDEX, Labelled, LmBatch, Other, Ragged, Rows};
 
 impl LmBatch {
     /// As [`ragged`](Self::ragged), with the common beginning of the texts in each of these groups
@@ -96,13 +96,18 @@ impl Shared {
             positions: places,
             targets: self.labelled.targets,
         };
-        let mut batch = LmBatch::of(&self.input_ids, &once, [1, tokens], device);
         let count = takes.len();
+        let host = Host {
+            shape: [1, tokens],
+            input_ids: &self.input_ids,
+            position_ids: Some(&self.position_ids),
+            texts: Some(Texts::sharing(&self.texts, tokens)),
+            ..Host::default()
+        };
+        let mut batch = LmBatch::of(host, once, device);
         batch.repeated =
             repeats.then(|| Tensor::from_data(TensorData::new(takes, [count]), device));
         batch.tokens = ragged.input_ids.len();
-        batch.input = batch.input.at(&self.position_ids);
-        batch.input.texts = Some(Texts::sharing(&self.texts, tokens));
         batch.other = Other::Matrix(Form::new(Rows::of_ragged(ragged), device));
         batch
     }

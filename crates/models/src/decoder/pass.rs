@@ -148,7 +148,10 @@ impl Positions {
         first: usize,
     ) -> Tensor<2> {
         match self {
-            Self::Ids(ids) => embedded + table.forward(ids + first as i64),
+            Self::Ids(ids) => {
+                let rows = if first == 0 { ids } else { ids + first as i64 };
+                embedded + table.forward(rows)
+            }
             Self::Range(range) => {
                 let [tokens, d] = embedded.dims();
                 let seq = range.len();

@@ -76,10 +76,10 @@ pub(crate) fn backward<T: TrainTarget>(
         }
         accumulator.accumulate(&model, output.grads);
     }
-    let mean_loss = if losses.is_empty() {
-        Tensor::zeros([1], &model.model.device().without_autodiff())
-    } else {
-        Tensor::cat(losses, 0).sum()
+    let mean_loss = match losses.len() {
+        0 => Tensor::zeros([1], &model.model.device().without_autodiff()),
+        1 => losses.remove(0),
+        _ => Tensor::cat(losses, 0).sum(),
     };
     Backward {
         mean_loss,
