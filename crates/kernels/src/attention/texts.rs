@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Int, Tensor};
 #[cfg(feature = "gpu")]
 use burn::tensor::{DType, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::Span;
 use super::groups::Groups;

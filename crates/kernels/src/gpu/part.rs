@@ -2,17 +2,20 @@
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::ops::IntTensorOps;
 use burn::backend::tensor::IntTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Int, Shape, Slice, Tensor};
-use burn::backend::ops::IntTensorOps;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::tensor::CubeTensor;
 
 /// The `length` values from `start` on, without a launch if the device binds buffers there.
 pub(crate) fn part(all: Tensor<1, Int>, start: usize, length: usize) -> Tensor<1, Int> {
-    assert!(start + length <= all.dims()[0], "{length} values at {start}");
+    assert!(
+        start + length <= all.dims()[0],
+        "{length} values at {start}"
+    );
     Tensor::from_dispatch(Dispatch::part_gpu(all.into_dispatch(), start, length))
 }
 
