@@ -2,8 +2,8 @@
 //!
 //! A norm and an activation keep their inputs, and a linear layer after them would also keep its
 //! input, for the gradients of its weight or of LoRA. It asks here first: an input that can be made
-//! from tensors which are kept anyway need not be kept too. The values are the same, bit for bit, but for costly ones
-//! before a product in eight bits: those are kept in bf16.
+//! from tensors which are kept anyway need not be kept too. The values are the same, bit for bit.
+//! Costly ones before a product in eight bits are kept after all, in bf16.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,8 +1,5 @@
 //! Rows of activations rounded to eight bits, with AVX-512.
 
-// A loop over a constant range of indices leaves its arrays in registers; iterators do not.
-#![expect(clippy::needless_range_loop)]
-
 use std::arch::x86_64::*;
 
 use super::BLOCK;
