@@ -145,7 +145,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 });
             });
             trees.push(quote_spanned! { place =>
-                (#key.to_string(), ::burn_peft::Adaptable::tree(&self.#name)),
+                (#key, ::burn_peft::Adaptable::tree(&self.#name)),
             });
         }
     }
@@ -173,7 +173,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 #(#visits_mut)*
             }
             fn tree(&self) -> ::burn_peft::Tree {
-                let tree = ::burn_peft::Tree::node(#type_name, vec![ #(#trees)* ]);
+                let tree = ::burn_peft::Tree::node::<&str>(#type_name, [ #(#trees)* ]);
                 #( let tree = self.#around.describe_around(tree); )*
                 tree
             }

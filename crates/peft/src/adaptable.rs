@@ -142,7 +142,7 @@ impl<T: Adaptable> Adaptable for Vec<T> {
     fn tree(&self) -> Tree {
         let children = self.iter().enumerate();
         let children = children.map(|(index, item)| (index.to_string(), item.tree()));
-        Tree::node("ModuleList", children.collect())
+        Tree::node("ModuleList", children)
     }
 }
 

@@ -39,12 +39,21 @@ pub(crate) fn linear_module(d_in: usize, d_out: usize, has_bias: bool) -> String
 
 impl Tree {
     /// A module with children; the empty ones are left out.
-    pub fn node(name: impl Into<String>, children: Vec<(String, Tree)>) -> Self {
+    pub fn node<S: Into<String>>(
+        name: impl Into<String>,
+        children: impl IntoIterator<Item = (S, Tree)>,
+    ) -> Self {
         let children = children.into_iter();
+        let children = children.filter(|(_, tree)| *tree != Tree::Empty);
         Tree::Node {
             name: name.into(),
-            children: children.filter(|(_, tree)| *tree != Tree::Empty).collect(),
+            children: children.map(|(name, tree)| (name.into(), tree)).collect(),
         }
+    }
+
+    /// A linear layer.
+    pub fn linear(d_in: usize, d_out: usize, has_bias: bool) -> Self {
+        Tree::Leaf(linear_module(d_in, d_out, has_bias))
     }
 
     /// Writes the children of a node, equal neighbours as `(0-11): 12 x GPT2Block(`.

@@ -107,25 +107,21 @@ impl Adaptable for DenseForCausalLM {
         let layout = self.switches().layout;
         let tied = || {
             let [rows, d] = self.base.embedding.base_layer.dims();
-            Tree::Leaf(format!(
-                "Linear(in_features={d}, out_features={rows}, bias=False)"
-            ))
+            Tree::linear(d, rows, false)
         };
         let head = self.head.as_ref().map_or_else(tied, Adaptable::tree);
         // If there are several names, all but the first name parts of a model that has other parts
         // too.
         let mut names = layout.base.split('.').rev();
-        let last = names.next().unwrap_or_default().to_string();
+        let last = names.next().unwrap_or_default();
         let base = names.fold((last, self.base.tree()), |inner, name| {
-            let outer = Tree::node(format!("{}Model", layout.class), vec![inner]);
-            (name.to_string(), outer)
+            (name, Tree::node(format!("{}Model", layout.class), [inner]))
         });
         if self.config.head().is_none() {
             return base.1;
         }
         let dropout = self.dropout.as_ref().map_or(Tree::Empty, Adaptable::tree);
-        let dropout = ("dropout".to_string(), dropout);
-        let children = vec![base, dropout, (self.head_name().to_string(), head)];
+        let children = [base, ("dropout", dropout), (self.head_name(), head)];
         let class = self.config.class_of_head();
         let class = class.unwrap_or_else(|| format!("{}{}", layout.class, layout.model_class));
         Tree::node(class, children)

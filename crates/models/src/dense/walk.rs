@@ -48,11 +48,11 @@ macro_rules! named_parts {
                     let tree = match part {
                         $( $parts::$part => self.$field.shown(&self.switches), )*
                     };
-                    (name.to_string(), tree)
+                    (*name, tree)
                 });
                 let class: fn(&super::Layout) -> &'static str = $class;
                 let class = format!("{}{}", layout.class, class(layout));
-                let tree = burn_peft::Tree::node(class, children.collect());
+                let tree = burn_peft::Tree::node(class, children);
                 $( let tree = self.$around.describe_around(tree); )?
                 tree
             }

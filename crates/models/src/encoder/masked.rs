@@ -133,9 +133,7 @@ impl MaskedHead {
             (Some(own), _) => own.tree(),
             (None, Some(bias)) => {
                 let [vocab, _] = bias.base_layer.dims();
-                Tree::Leaf(format!(
-                    "Linear(in_features={d}, out_features={vocab}, bias=True)"
-                ))
+                Tree::linear(d, vocab, true)
             }
             (None, None) => Tree::Empty,
         }

@@ -74,13 +74,10 @@ const WRAPPER: &str = "ModulesToSaveWrapper";
 
 impl SavedTogether {
     /// A module of this class with these children.
-    pub fn new(class: String, children: Vec<(&str, Tree)>) -> Self {
-        let children = children.into_iter();
+    pub fn new<const N: usize>(class: &str, children: [(&str, Tree); N]) -> Self {
         Self {
-            class,
-            children: children
-                .map(|(name, tree)| (name.to_string(), tree))
-                .collect(),
+            class: class.into(),
+            children: children.map(|(name, tree)| (name.into(), tree)).into(),
         }
     }
 
@@ -106,7 +103,7 @@ impl SavedTogether {
                 };
                 (name.clone(), part.unwrap_or_else(|| tree.clone()))
             });
-            Tree::node(self.class.clone(), children.collect())
+            Tree::node(self.class.clone(), children)
         };
         let original = whole(&|parts| parts.first().map(|(_, tree)| tree.clone()));
         let copies = names.into_iter().map(|adapter| {
@@ -120,9 +117,8 @@ impl SavedTogether {
             });
             (adapter, copy)
         });
-        let copies = Tree::node("ModuleDict", copies.collect());
+        let copies = Tree::node("ModuleDict", copies);
         let children = [("original_module", original), ("modules_to_save", copies)];
-        let children = children.map(|(name, tree)| (name.to_string(), tree));
-        Tree::node(WRAPPER, children.into())
+        Tree::node(WRAPPER, children)
     }
 }

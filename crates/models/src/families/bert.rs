@@ -73,7 +73,7 @@ impl Adaptable for BertForMaskedLM {
         if config.is_roberta() {
             base = with_last(base, "position_embeddings");
         }
-        let mut children = vec![(config.base().to_string(), base)];
+        let mut children = vec![(config.base(), base)];
         if let Some(head) = &self.classifier {
             children.extend(self.shown_classifier(head));
         }
@@ -129,44 +129,37 @@ impl Adaptable for BertForMaskedLM {
 }
 
 impl BertForMaskedLM {
-    fn shown_classifier(&self, head: &Classifier) -> Vec<(String, Tree)> {
+    fn shown_classifier(&self, head: &Classifier) -> Vec<(&'static str, Tree)> {
         let (dropout, output) = (head.dropout.tree(), head.output.tree());
         let Some(dense) = &head.dense else {
-            return [("dropout", dropout), ("classifier", output)]
-                .map(|(name, tree)| (name.to_string(), tree))
-                .into();
+            return vec![("dropout", dropout), ("classifier", output)];
         };
-        let parts = vec![
+        let parts = [
             ("dense", dense.tree()),
             ("dropout", dropout),
             ("out_proj", output),
         ];
-        let head = SavedTogether::new("BertClassificationHead".into(), parts);
-        vec![("classifier".into(), head.tree())]
+        let head = SavedTogether::new("BertClassificationHead", parts);
+        vec![("classifier", head.tree())]
     }
 
-    fn shown_masked(&self, head: &MaskedHead) -> (String, Tree) {
+    fn shown_masked(&self, head: &MaskedHead) -> (&'static str, Tree) {
         let (dense, norm) = (head.dense.tree(), head.norm.tree());
         let output = head.shown_output(&self.decoder, self.config.hidden_size);
-        let node = |class: &str, children: Vec<(&str, Tree)>| {
-            let children = children.into_iter();
-            let children = children.map(|(name, tree)| (name.to_string(), tree));
-            Tree::node(class, children.collect())
-        };
         if self.config.is_roberta() {
-            let parts = vec![("dense", dense), ("layer_norm", norm), ("decoder", output)];
-            return ("lm_head".into(), node("BertLMHead", parts));
+            let parts = [("dense", dense), ("layer_norm", norm), ("decoder", output)];
+            return ("lm_head", Tree::node("BertLMHead", parts));
         }
-        let parts = vec![
+        let parts = [
             ("dense", dense),
             ("transform_act_fn", self.config.hidden_act.tree()),
             ("LayerNorm", norm),
         ];
-        let transform = node("BertPredictionHeadTransform", parts);
-        let parts = vec![("transform", transform), ("decoder", output)];
-        let predictions = node("BertLMPredictionHead", parts);
-        let head = node("BertOnlyMLMHead", vec![("predictions", predictions)]);
-        ("cls".into(), head)
+        let transform = Tree::node("BertPredictionHeadTransform", parts);
+        let parts = [("transform", transform), ("decoder", output)];
+        let predictions = Tree::node("BertLMPredictionHead", parts);
+        let head = Tree::node("BertOnlyMLMHead", [("predictions", predictions)]);
+        ("cls", head)
     }
 }
 

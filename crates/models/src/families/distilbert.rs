@@ -167,12 +167,7 @@ impl Adaptable for DistilBertForMaskedLM {
                 None => vec![("dropout", dropout), ("classifier", output)],
             });
         }
-        let children = children.into_iter();
-        let children = children.map(|(name, tree)| (name.to_string(), tree));
-        Tree::node(
-            format!("DistilBert{}", config.class_of_head()),
-            children.collect(),
-        )
+        Tree::node(format!("DistilBert{}", config.class_of_head()), children)
     }
 
     fn model_type(&self) -> &str {

@@ -147,8 +147,7 @@ impl Adaptable for GPT2LMHeadModel {
             ),
             (self.head_name(), self.lm_head.tree()),
         ];
-        let children = children.map(|(name, tree)| (name.to_string(), tree));
-        Tree::node(format!("GPT2{class}"), children.into())
+        Tree::node(format!("GPT2{class}"), children)
     }
 
     fn model_type(&self) -> &str {

@@ -83,8 +83,7 @@ impl Adaptable for ModernBertForMaskedLM {
             ("act", config.classifier_activation.tree()),
             ("norm", head.norm.tree()),
         ];
-        let parts = parts.map(|(name, tree)| (name.to_string(), tree));
-        let before = Tree::node("ModernBertPredictionHead", parts.into());
+        let before = Tree::node("ModernBertPredictionHead", parts);
         let mut children = vec![("model", base), ("head", before)];
         match &self.classifier {
             Some(classifier) => children.extend([
@@ -93,9 +92,7 @@ impl Adaptable for ModernBertForMaskedLM {
             ]),
             None => children.push(("decoder", self.shown_decoder())),
         }
-        let children = children.into_iter();
-        let children = children.map(|(name, tree)| (name.to_string(), tree));
-        Tree::node(config.class(), children.collect())
+        Tree::node(config.class(), children)
     }
 
     fn model_type(&self) -> &str {
@@ -138,12 +135,7 @@ impl ModernBertForMaskedLM {
         let config = &self.config;
         match &self.decoder {
             Some(decoder) => decoder.tree(),
-            None => Tree::Leaf(format!(
-                "Linear(in_features={}, out_features={}, bias={})",
-                config.hidden_size,
-                config.vocab_size,
-                if config.decoder_bias { "True" } else { "False" }
-            )),
+            None => Tree::linear(config.hidden_size, config.vocab_size, config.decoder_bias),
         }
     }
 }

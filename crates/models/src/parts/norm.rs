@@ -114,7 +114,7 @@ impl Adaptable for NormPerHead {
     }
 
     fn tree(&self) -> Tree {
-        Tree::node(self.class, vec![("norms".into(), self.norms.tree())])
+        Tree::node(self.class, [("norms", self.norms.tree())])
     }
 }
 

@@ -6,7 +6,6 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft_kernels::{Lora, linear};
 
 use super::base_layer::{matrix_weight, replace, weight_and_bias};
-use crate::tree::linear_module;
 use crate::{AnyParam, BaseLayer, Conv1D, LayerKind, Tree};
 
 /// What a linear layer computes, whatever it calls its parameters.
@@ -65,7 +64,7 @@ impl BaseLayer for Linear {
 
     fn describe(&self) -> Tree {
         let [d_in, d_out] = self.dims();
-        Tree::Leaf(linear_module(d_in, d_out, self.bias.is_some()))
+        Tree::linear(d_in, d_out, self.bias.is_some())
     }
 }
 

@@ -148,7 +148,7 @@ impl<M: BaseModel> PeftModel<M> {
         let encoders = adapters.map(|adapter| (adapter.name.clone(), adapter.method.describe()));
         let mut children = vec![(
             "prompt_encoder".to_string(),
-            Tree::node("ModuleDict", encoders.collect()),
+            Tree::node("ModuleDict", encoders),
         )];
         self.visit_slots(|path, slot| {
             if path == self.base_model.input_embedding() {

@@ -43,10 +43,7 @@ impl<M: BaseModel> PeftModel<M> {
             _ => "PeftModel",
         };
         let base_model = if self.acts_at_layers() {
-            Tree::node(
-                format!("{class}Model"),
-                vec![("model".to_string(), self.base_model.tree())],
-            )
+            Tree::node(format!("{class}Model"), [("model", self.base_model.tree())])
         } else {
             self.base_model.tree()
         };

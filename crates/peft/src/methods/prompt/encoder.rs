@@ -6,7 +6,6 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, tanh};
 use burn_peft_kernels::apply_dropout;
 
-use crate::tree::linear_module;
 use crate::{Init, TensorSpec, Tensors, Tree};
 
 /// A tensor of an encoder, which is saved only for further training.
@@ -45,7 +44,7 @@ impl Linear {
     }
 
     pub fn describe(&self) -> Tree {
-        Tree::Leaf(linear_module(self.d_in, self.d_out, true))
+        Tree::linear(self.d_in, self.d_out, true)
     }
 }
 

@@ -222,9 +222,9 @@ impl ModelMethod for PromptEncoder {
     fn describe(&self) -> Tree {
         let (tokens, d) = (self.num_virtual_tokens, self.token_dim);
         let table = Tree::Leaf(format!("Embedding({tokens}, {d})"));
-        let mut children = vec![("embedding".to_string(), table)];
+        let mut children = vec![("embedding", table)];
         if let Some(lstm) = &self.lstm {
-            children.push(("lstm_head".to_string(), lstm.describe()));
+            children.push(("lstm_head", lstm.describe()));
         }
         let mut head = Vec::new();
         for linear in &self.mlp {
@@ -233,7 +233,7 @@ impl ModelMethod for PromptEncoder {
             }
             head.push((head.len().to_string(), linear.describe()));
         }
-        children.push(("mlp_head".to_string(), Tree::node("Sequential", head)));
+        children.push(("mlp_head", Tree::node("Sequential", head)));
         Tree::node("PromptEncoder", children)
     }
 }

@@ -225,7 +225,7 @@ impl ModelMethod for PrefixEncoder {
     fn describe(&self) -> Tree {
         let (positions, width) = (self.positions, self.width());
         let table = Tree::Leaf(format!("Embedding({positions}, {width})"));
-        let mut children = vec![("embedding".to_string(), table)];
+        let mut children = vec![("embedding", table)];
         if let Some([first, second]) = &self.transform {
             let parts = [
                 first.describe(),
@@ -234,8 +234,8 @@ impl ModelMethod for PrefixEncoder {
             ];
             let parts = parts.into_iter().enumerate();
             let parts = parts.map(|(index, part)| (index.to_string(), part));
-            let parts = Tree::node("Sequential", parts.collect());
-            children.push(("transform".to_string(), parts));
+            let parts = Tree::node("Sequential", parts);
+            children.push(("transform", parts));
         }
         Tree::node("PrefixEncoder", children)
     }

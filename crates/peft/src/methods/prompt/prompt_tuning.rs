@@ -266,6 +266,6 @@ impl ModelMethod for VirtualTokens {
     fn describe(&self) -> Tree {
         let (tokens, d) = (self.num_virtual_tokens, self.token_dim);
         let table = Tree::Leaf(format!("Embedding({tokens}, {d})"));
-        Tree::node(self.class_name, vec![("embedding".to_string(), table)])
+        Tree::node(self.class_name, [("embedding", table)])
     }
 }

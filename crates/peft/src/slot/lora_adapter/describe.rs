@@ -24,7 +24,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
                 let entry = (adapter.name.clone(), module);
                 match children.iter_mut().find(|(name, _)| *name == part) {
                     Some((_, Tree::Node { children, .. })) => children.push(entry),
-                    _ => children.push((part, Tree::node(kind, vec![entry]))),
+                    _ => children.push((part, Tree::node(kind, [entry]))),
                 }
             }
         }
@@ -34,12 +34,9 @@ impl<M: BaseLayer> LoraAdapter<M> {
             (None, true) => base,
             (None, false) => Tree::node(
                 "ModulesToSaveWrapper",
-                vec![
-                    ("original_module".to_string(), base),
-                    (
-                        "modules_to_save".to_string(),
-                        Tree::node("ModuleDict", copies),
-                    ),
+                [
+                    ("original_module", base),
+                    ("modules_to_save", Tree::node("ModuleDict", copies)),
                 ],
             ),
             (Some(adapter), _) => Tree::node(adapter.method.layer_name(self.kind()), children),
