@@ -14,6 +14,8 @@ thread_local! {
     static DRAWN: Cell<u64> = const { Cell::new(0) };
     /// The device under test, if it is not the CPU.
     static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
+    /// The type of [`random`]'s tensors.
+    static DTYPE: Cell<FloatDType> = const { Cell::new(FloatDType::F32) };
 }
 
 /// The device under test: the CPU, or the GPU inside [`on_gpu`].
@@ -37,6 +39,24 @@ pub(crate) fn on_gpu(test: impl FnOnce()) {
     assert!(crate::gpu::takes(&random([1, 1], 1.0)), "plain bodies only");
     test();
     DEVICE.replace(None);
+}
+
+/// Runs a test as [`on_gpu`] with tensors of each type of 16 bits that the GPU has: in
+/// [`assert_same_gradients`] they are compared as exactly as the type is.
+#[cfg(feature = "wgpu")]
+pub(crate) fn on_gpu_in_16_bits(test: impl Fn()) {
+    for dtype in [FloatDType::F16, FloatDType::BF16] {
+        on_gpu(|| {
+            if device().supports_dtype(dtype) {
+                DTYPE.set(dtype);
+                assert!(crate::gpu::takes(&random([1, 1], 1.0)), "plain bodies only");
+                test();
+                DTYPE.set(FloatDType::F32);
+            } else {
+                eprintln!("not run: the GPU has no {dtype:?}");
+            }
+        });
+    }
 }
 
 /// A number in `0..1`; the numbers are the same in every run of a test.
@@ -67,7 +87,8 @@ pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
     // Box and Muller's transform.
     let normal = || (-2.0 * (1.0 - uniform()).ln()).sqrt() * (TAU * uniform()).cos();
     let values = (0..shape[0] * shape[1]).map(|_| (deviation * normal()) as f32);
-    Tensor::from_data(TensorData::new(values.collect(), shape), &device())
+    let values = TensorData::new(values.collect(), shape);
+    Tensor::from_data(values, (&device(), DTYPE.get().into()))
 }
 
 /// All activations.
@@ -125,6 +146,9 @@ pub(crate) fn assert_same_gradients<const N: usize>(
     specialised: impl Fn([Tensor<2>; N]) -> Tensor<2>,
     plain: impl Fn([Tensor<2>; N]) -> Tensor<2>,
 ) {
+    if DTYPE.get() != FloatDType::F32 {
+        return assert_same_in_16_bits(inputs, specialised, plain);
+    }
     let all = inputs.iter().map(|input| input.clone().autodiff());
     for tracked in (0..=N).map(|only| move |index| only == N || only == index) {
         let inputs: Vec<_> = all
@@ -163,6 +187,55 @@ pub(crate) fn assert_same_gradients<const N: usize>(
             }
         }
     }
+}
+
+/// Asserts that value and gradients are those of the plain body in 64 bits, up to two roundings of the
+/// largest, and those of the plain body in the same type, which rounds more often, up to eight.
+fn assert_same_in_16_bits<const N: usize>(
+    inputs: &[Tensor<2>],
+    specialised: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+    plain: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+) {
+    let inputs: [Tensor<2>; N] = inputs.to_vec().try_into().unwrap();
+    let wide = |tensor: &Tensor<2>| on_cpu(tensor).cast(FloatDType::F64);
+    let weights = random(specialised(inputs.clone()).dims(), 1.0);
+    let found = value_and_gradients(inputs.clone(), &weights, specialised);
+    let same = value_and_gradients(inputs.clone(), &weights, &plain);
+    let exact = value_and_gradients(inputs.each_ref().map(wide), &weights, &plain);
+    let epsilon = match DTYPE.get() {
+        FloatDType::BF16 => 2.0f64.powi(-7),
+        _ => 2.0f64.powi(-10),
+    };
+    for (index, exact) in exact.iter().enumerate() {
+        let size = exact.clone().abs().max().into_scalar::<f64>().max(1.0);
+        let far = |other: &Tensor<2>| {
+            let difference = (found[index].clone() - other.clone()).abs();
+            difference.max().into_scalar::<f64>() / (epsilon * size)
+        };
+        let (of_exact, of_same) = (far(exact), far(&same[index]));
+        assert!(
+            of_exact <= 2.0 && of_same <= 8.0,
+            "{index}: {of_exact} and {of_same} roundings of {size}"
+        );
+    }
+}
+
+/// The value of a function and the gradients of all inputs, of the sum of the value times the weights:
+/// on the CPU in 64 bits.
+fn value_and_gradients<const N: usize>(
+    inputs: [Tensor<2>; N],
+    weights: &Tensor<2>,
+    function: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+) -> Vec<Tensor<2>> {
+    let inputs = inputs.map(|input| input.autodiff().require_grad());
+    let output = function(inputs.clone());
+    let device = output.device().without_autodiff();
+    let weights = Tensor::<2>::from_data(weights.to_data(), &device).cast(output.dtype());
+    let gradients = (output.clone() * weights.autodiff()).sum().backward();
+    let of_inputs = inputs.iter().map(|input| input.grad(&gradients).unwrap());
+    let all = std::iter::once(output.inner()).chain(of_inputs);
+    all.map(|tensor| on_cpu(&tensor).cast(FloatDType::F64))
+        .collect()
 }
 
 /// The values on the CPU, where the plain bodies are the reference: GPUs approximate functions.

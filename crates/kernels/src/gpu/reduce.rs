@@ -5,10 +5,21 @@ use burn_cubecl::cubecl::prelude::*;
 
 use super::launch::cubes;
 
-/// The sum of every unit's value, which each of them gets; `units`, a power of two, are in the
-/// workgroup, and all of them come here.
+/// The sum of all units' values, which each unit gets. The workgroup has `units` units, a power of
+/// two, and all of them must call this.
 #[cube]
 pub(crate) fn sum_of_units(value: f32, #[comptime] units: u32) -> f32 {
+    reduced(value, false, units)
+}
+
+/// As [`sum_of_units`], the largest value.
+#[cube]
+pub(crate) fn max_of_units(value: f32, #[comptime] units: u32) -> f32 {
+    reduced(value, true, units)
+}
+
+#[cube]
+fn reduced(value: f32, #[comptime] largest: bool, #[comptime] units: u32) -> f32 {
     let mut shared = Shared::<[f32]>::new_slice(units as usize);
     let unit = UNIT_POS as usize;
     shared[unit] = value;
@@ -16,7 +27,12 @@ pub(crate) fn sum_of_units(value: f32, #[comptime] units: u32) -> f32 {
     let mut step = comptime!(units as usize / 2).runtime();
     while step > 0 {
         if unit < step {
-            shared[unit] = shared[unit] + shared[unit + step];
+            let (own, other) = (shared[unit], shared[unit + step]);
+            if largest {
+                shared[unit] = max(own, other);
+            } else {
+                shared[unit] = own + other;
+            }
         }
         sync_cube();
         step /= 2;
@@ -43,24 +59,6 @@ pub(crate) fn sums_of_units(first: f32, second: f32, #[comptime] units: u32) -> 
         step /= 2;
     }
     (shared[0], shared[units])
-}
-
-/// As [`sum_of_units`], the largest value.
-#[cube]
-pub(crate) fn max_of_units(value: f32, #[comptime] units: u32) -> f32 {
-    let mut shared = Shared::<[f32]>::new_slice(units as usize);
-    let unit = UNIT_POS as usize;
-    shared[unit] = value;
-    sync_cube();
-    let mut step = comptime!(units as usize / 2).runtime();
-    while step > 0 {
-        if unit < step {
-            shared[unit] = max(shared[unit], shared[unit + step]);
-        }
-        sync_cube();
-        step /= 2;
-    }
-    shared[0]
 }
 
 /// How many columns of a matrix a workgroup sums.
