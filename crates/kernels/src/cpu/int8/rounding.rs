@@ -140,9 +140,10 @@ fn rounded(values: &[f32; BLOCK], factor: f32) -> ([u8; BLOCK], f16) {
         return (nothing, f16::ZERO);
     }
     let inverses = relative.map(|scale| (scale * factor).recip());
+    let off = squares_off(values, &inverses);
     let (mut best, mut least) = (0, f32::INFINITY);
-    for (at, (scale, inverse)) in relative.iter().zip(inverses).enumerate() {
-        let error = scale * scale * squares_off(values, inverse);
+    for (at, (scale, off)) in relative.iter().zip(off).enumerate() {
+        let error = scale * scale * off;
         if error < least {
             (best, least) = (at, error);
         }
@@ -159,26 +160,17 @@ fn code(value: f32, inverse: f32) -> f32 {
     (value * inverse).clamp(-LARGEST, LARGEST) + MAGIC
 }
 
-/// The sum of the squared errors of rounding, in units of the scale.
+/// For each scale, by its inverse, the sum of the squared errors of rounding, in units of the scale.
 #[inline(always)]
-fn squares_off(values: &[f32; BLOCK], inverse: f32) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0; LANES];
-    for values in values.as_chunks::<LANES>().0 {
-        for (sum, value) in sums.iter_mut().zip(values) {
-            let off = value * inverse - (code(*value, inverse) - MAGIC);
+fn squares_off(values: &[f32; BLOCK], inverses: &[f32; TRIED]) -> [f32; TRIED] {
+    let mut sums = [0.0; TRIED];
+    for value in values {
+        for (sum, inverse) in sums.iter_mut().zip(inverses) {
+            let off = value * inverse - (code(*value, *inverse) - MAGIC);
             *sum += off * off;
         }
     }
-    // In the same order on every processor.
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for at in 0..width {
-            sums[at] += sums[at + width];
-        }
-    }
-    sums[0]
+    sums
 }
 
 /// Groups of four rows in a block.
