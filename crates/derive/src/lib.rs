@@ -22,7 +22,7 @@
 //! # pub trait Slot {}
 //! # pub struct Tree;
 //! # impl Tree {
-//! #     pub fn node(_: &str, _: Vec<(String, Tree)>) -> Self { Self }
+//! #     pub fn node<N>(_: &str, _: impl IntoIterator<Item = (N, Tree)>) -> Self { Self }
 //! # }
 //! # #[derive(Default)]
 //! # pub struct Path(Vec<String>);
