@@ -178,11 +178,16 @@ mod tests {
     #[cfg(feature = "wgpu")]
     mod on_a_gpu {
         use super::*;
-        use crate::testing::on_gpu;
+        use crate::testing::{on_gpu, on_gpu_in_16_bits};
 
         #[test]
         fn equals_the_plain_body() {
             on_gpu(super::equals_the_plain_body);
+        }
+
+        #[test]
+        fn equals_the_plain_body_in_16_bits() {
+            on_gpu_in_16_bits(super::equals_the_plain_body);
         }
 
         /// Heads of less than one part, of a part and a bit, and of several.

@@ -5,24 +5,34 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::seen::{block_at, keys_of, queries_of, sees};
+use super::cap::bounded;
+use super::seen::{Block, block_at, queries_at, queries_of, sees};
 use super::shape::{Numbers, Shape};
-use super::softmax::{bounded, factor};
 use super::tile::{
-    EACH, PITCH, ROWS, SCORES, SIDE, add_scores, add_weighted, clear, first_row, load, place,
-    reduce, share, store,
+    EACH, PITCH, ROWS, Rows, SCORES, SIDE, Tiles, add_products, add_weighted_rows, clear,
+    first_row, place, reduce, store,
 };
+use crate::gpu::mask::factor;
 
-/// A weight and the gradient of its score, from the product of query and key and the product of the value
-/// and the output's gradient. `row` is the row of dropout's mask.
+/// A query and a key of a block's text, and what the forward pass left of the query and its head.
+#[derive(CubeType, Clone, Copy)]
+struct Pair {
+    query: usize,
+    key: usize,
+    head: usize,
+    lse: f32,
+    /// The product of the output and its gradient.
+    delta: f32,
+}
+
+/// The weight of a pair and the gradient of its score, from the product of query and key and the product
+/// of the value and the output's gradient. Both are 0 if the query does not see the key.
 #[cube]
 fn weigh(
+    pair: &Pair,
     product: f32,
     of_value: f32,
-    lse: f32,
-    delta: f32,
-    row: u32,
-    key: u32,
+    block: &Block,
     numbers: &Numbers,
     #[comptime] shape: Shape,
 ) -> (f32, f32) {
@@ -33,12 +43,26 @@ fn weigh(
         score = bounded * numbers.softcap;
         slope *= f32::new(1.0) - bounded * bounded;
     }
-    let weight = (score - lse).exp();
+    let weight = (score - pair.lse).exp();
     let mut stays = f32::new(1.0);
     if comptime!(shape.drops) {
-        stays = factor(numbers, row, key);
+        let row = (block.start + pair.query) * comptime!(shape.heads) + pair.head;
+        stays = factor(&numbers.dropout, row as u32, pair.key as u32);
     }
-    (weight * stays, weight * (of_value * stays - delta) * slope)
+    let of_score = weight * (of_value * stays - pair.delta) * slope;
+    let seen = pair.query < block.queries
+        && sees(
+            i32::cast_from(pair.query),
+            i32::cast_from(pair.key),
+            i32::cast_from(block.keys),
+            numbers.window,
+            shape.causal,
+        );
+    let none = f32::new(0.0);
+    (
+        select(seen, weight * stays, none),
+        select(seen, of_score, none),
+    )
 }
 
 /// The gradient of queries, and for each query and head the product of the output and its gradient. A
@@ -59,20 +83,14 @@ pub(super) fn of_queries<F: Float, I: Int>(
     #[comptime] shape: Shape,
     #[define(F, I)] _types: [ElemType; 2],
 ) {
-    let block = block_at(table, CUBE_POS_X as usize);
-    let head = CUBE_POS_Y as usize;
+    let own = queries_at(table, numbers, shape);
+    let (block, head, outputs) = (own.block, own.head, own.outputs);
+    let (token, count) = (outputs.first, outputs.count);
     let head_dim = comptime!(shape.head_dim);
-    let chunk = comptime!(shape.chunk);
-    let parts = comptime!(shape.parts());
-    let of_keys = head / comptime!(shape.group()) * head_dim;
-    let count = min(ROWS, block.queries - block.first);
-    let (begin, end) = keys_of(&block, count, numbers.window, shape.causal);
     let row = first_row();
-    let token = block.start + block.first;
+    let queries = Rows::new(token, count, numbers.queries_at + outputs.column);
 
-    let mut tile_1 = Shared::<[f32]>::new_slice(comptime!(chunk * PITCH));
-    let mut tile_2 = Shared::<[f32]>::new_slice(comptime!(chunk * PITCH));
-    let mut weights = Shared::<[f32]>::new_slice(comptime!(ROWS * PITCH));
+    let mut tiles = Tiles::new(shape.chunk);
     let mut shared = Shared::<[f32]>::new_slice(comptime!(SIDE * PITCH));
 
     let mut sums = Array::<f32>::new(comptime!(shape.sums()));
@@ -91,7 +109,7 @@ pub(super) fn of_queries<F: Float, I: Int>(
             let at = token + row + i;
             let mut d = place();
             while d < head_dim {
-                let column = head * head_dim + d;
+                let column = outputs.column + d;
                 let a = f32::cast_from(out[at * out.stride(0) + column]);
                 sum += a * f32::cast_from(grad[at * grad.stride(0) + column]);
                 d += SIDE;
@@ -113,82 +131,45 @@ pub(super) fn of_queries<F: Float, I: Int>(
         }
     }
 
-    let mut first = begin;
-    while first < end {
+    let mut first = own.begin;
+    while first < own.end {
         clear(&mut scores, SCORES);
         clear(&mut of_values, SCORES);
-        let from = block.start + first;
-        let keys = block.keys - first;
-        #[unroll]
-        for part in 0..parts {
-            let at = comptime!(part * chunk);
-            let width = comptime!(shape.width(part));
-            let column = numbers.queries_at + head * head_dim + at;
-            load(q, &mut tile_1, token, count, column, width, chunk);
-            let column = numbers.keys_at + of_keys + at;
-            load(k, &mut tile_2, from, keys, column, width, chunk);
-            sync_cube();
-            add_scores(&tile_1, &tile_2, &mut scores, width);
-            sync_cube();
-            load(
-                grad,
-                &mut tile_1,
-                token,
-                count,
-                head * head_dim + at,
-                width,
-                chunk,
-            );
-            let column = numbers.values_at + of_keys + at;
-            load(v, &mut tile_2, from, keys, column, width, chunk);
-            sync_cube();
-            add_scores(&tile_1, &tile_2, &mut of_values, width);
-            sync_cube();
-        }
+        let (from, keys) = (block.start + first, block.keys - first);
+        let values = Rows::new(from, keys, numbers.values_at + own.of_keys);
+        let keys = Rows::new(from, keys, numbers.keys_at + own.of_keys);
+        add_products(q, &queries, k, &keys, &mut tiles, &mut scores, shape);
+        add_products(
+            grad,
+            &outputs,
+            v,
+            &values,
+            &mut tiles,
+            &mut of_values,
+            shape,
+        );
         #[unroll]
         for i in 0..EACH {
-            let query = block.first + row + i;
-            let of_row = (numbers.first + u32::cast_from(block.start + query))
-                * comptime!(shape.heads as u32)
-                + CUBE_POS_Y;
             #[unroll]
             for j in 0..EACH {
-                let key = first + place() * EACH + j;
-                let (_weight, of_score) = weigh(
-                    scores[i * EACH + j],
-                    of_values[i * EACH + j],
-                    of_lse[i],
-                    delta[i],
-                    of_row,
-                    u32::cast_from(key),
-                    numbers,
-                    shape,
-                );
-                let seen = sees(
-                    i32::cast_from(query),
-                    i32::cast_from(key),
-                    i32::cast_from(block.keys),
-                    numbers.window,
-                    shape.causal,
-                );
-                scores[i * EACH + j] = select(seen, of_score, f32::new(0.0));
+                let pair = Pair {
+                    query: block.first + row + i,
+                    key: first + place() * EACH + j,
+                    head,
+                    lse: of_lse[i],
+                    delta: delta[i],
+                };
+                let at = i * EACH + j;
+                let (_weight, of_score) =
+                    weigh(&pair, scores[at], of_values[at], &block, numbers, shape);
+                scores[at] = of_score;
             }
         }
-        share(&scores, &mut weights);
-        #[unroll]
-        for part in 0..parts {
-            let at = comptime!(part * chunk);
-            let width = comptime!(shape.width(part));
-            let column = numbers.keys_at + of_keys + at;
-            load(k, &mut tile_2, from, keys, column, width, chunk);
-            sync_cube();
-            add_weighted(&weights, &tile_2, &mut sums, part, chunk);
-            sync_cube();
-        }
+        add_weighted_rows(&scores, k, &keys, &mut tiles, &mut sums, shape);
         first += ROWS;
     }
-    let column = gradient_at + head * head_dim;
-    store(of_q, &sums, &ones, token, count, column, head_dim);
+    let gradients = Rows::new(token, count, gradient_at + outputs.column);
+    store(of_q, &sums, &ones, &gradients, head_dim);
 }
 
 /// The gradients of keys and values. A cube for each block of keys (x) and their head (y) goes through the
@@ -212,8 +193,6 @@ pub(super) fn of_keys<F: Float, I: Int>(
 ) {
     let block = block_at(table, CUBE_POS_X as usize);
     let head_dim = comptime!(shape.head_dim);
-    let chunk = comptime!(shape.chunk);
-    let parts = comptime!(shape.parts());
     let group = comptime!(shape.group());
     let of_head = CUBE_POS_Y as usize * head_dim;
     // Rows of padding are no keys, and have no gradient.
@@ -229,10 +208,10 @@ pub(super) fn of_keys<F: Float, I: Int>(
     }
     let row = first_row();
     let token = block.start + block.first;
+    let keys = Rows::new(token, count, numbers.keys_at + of_head);
+    let values = Rows::new(token, count, numbers.values_at + of_head);
 
-    let mut tile_1 = Shared::<[f32]>::new_slice(comptime!(chunk * PITCH));
-    let mut tile_2 = Shared::<[f32]>::new_slice(comptime!(chunk * PITCH));
-    let mut weights = Shared::<[f32]>::new_slice(comptime!(ROWS * PITCH));
+    let mut tiles = Tiles::new(shape.chunk);
 
     let mut of_values = Array::<f32>::new(comptime!(shape.sums()));
     let mut of_keys = Array::<f32>::new(comptime!(shape.sums()));
@@ -252,34 +231,12 @@ pub(super) fn of_keys<F: Float, I: Int>(
         while first < end {
             clear(&mut scores, SCORES);
             clear(&mut products, SCORES);
-            let from = block.start + first;
-            let queries = block.queries - first;
-            #[unroll]
-            for part in 0..parts {
-                let at = comptime!(part * chunk);
-                let width = comptime!(shape.width(part));
-                let column = numbers.keys_at + of_head + at;
-                load(k, &mut tile_1, token, count, column, width, chunk);
-                let column = numbers.queries_at + head * head_dim + at;
-                load(q, &mut tile_2, from, queries, column, width, chunk);
-                sync_cube();
-                add_scores(&tile_1, &tile_2, &mut scores, width);
-                sync_cube();
-                let column = numbers.values_at + of_head + at;
-                load(v, &mut tile_1, token, count, column, width, chunk);
-                load(
-                    grad,
-                    &mut tile_2,
-                    from,
-                    queries,
-                    head * head_dim + at,
-                    width,
-                    chunk,
-                );
-                sync_cube();
-                add_scores(&tile_1, &tile_2, &mut products, width);
-                sync_cube();
-            }
+            let (from, queries) = (block.start + first, block.queries - first);
+            let outputs = Rows::new(from, queries, head * head_dim);
+            let column = numbers.queries_at + head * head_dim;
+            let queries = Rows::new(from, queries, column);
+            add_products(k, &keys, q, &queries, &mut tiles, &mut scores, shape);
+            add_products(v, &values, grad, &outputs, &mut tiles, &mut products, shape);
             #[unroll]
             for j in 0..EACH {
                 let query = first + place() * EACH + j;
@@ -290,81 +247,29 @@ pub(super) fn of_keys<F: Float, I: Int>(
                     of_lse = lse[at * lse.stride(0) + head];
                     delta = deltas[at * deltas.stride(0) + head];
                 }
-                let of_row = (numbers.first + u32::cast_from(at)) * comptime!(shape.heads as u32)
-                    + u32::cast_from(head);
                 #[unroll]
                 for i in 0..EACH {
-                    let key = block.first + row + i;
-                    let (weight, of_score) = weigh(
-                        scores[i * EACH + j],
-                        products[i * EACH + j],
-                        of_lse,
+                    let pair = Pair {
+                        query,
+                        key: block.first + row + i,
+                        head,
+                        lse: of_lse,
                         delta,
-                        of_row,
-                        u32::cast_from(key),
-                        numbers,
-                        shape,
-                    );
-                    let seen = query < block.queries
-                        && sees(
-                            i32::cast_from(query),
-                            i32::cast_from(key),
-                            i32::cast_from(block.keys),
-                            numbers.window,
-                            shape.causal,
-                        );
-                    scores[i * EACH + j] = select(seen, weight, f32::new(0.0));
-                    products[i * EACH + j] = select(seen, of_score, f32::new(0.0));
+                    };
+                    let at = i * EACH + j;
+                    let (weight, of_score) =
+                        weigh(&pair, scores[at], products[at], &block, numbers, shape);
+                    scores[at] = weight;
+                    products[at] = of_score;
                 }
             }
-            share(&scores, &mut weights);
-            #[unroll]
-            for part in 0..parts {
-                let at = comptime!(part * chunk);
-                let width = comptime!(shape.width(part));
-                load(
-                    grad,
-                    &mut tile_2,
-                    from,
-                    queries,
-                    head * head_dim + at,
-                    width,
-                    chunk,
-                );
-                sync_cube();
-                add_weighted(&weights, &tile_2, &mut of_values, part, chunk);
-                sync_cube();
-            }
-            share(&products, &mut weights);
-            #[unroll]
-            for part in 0..parts {
-                let at = comptime!(part * chunk);
-                let width = comptime!(shape.width(part));
-                let column = numbers.queries_at + head * head_dim + at;
-                load(q, &mut tile_2, from, queries, column, width, chunk);
-                sync_cube();
-                add_weighted(&weights, &tile_2, &mut of_keys, part, chunk);
-                sync_cube();
-            }
+            add_weighted_rows(&scores, grad, &outputs, &mut tiles, &mut of_values, shape);
+            add_weighted_rows(&products, q, &queries, &mut tiles, &mut of_keys, shape);
             first += ROWS;
         }
     }
-    store(
-        of_k,
-        &of_keys,
-        &ones,
-        token,
-        rows,
-        keys_at + of_head,
-        head_dim,
-    );
-    store(
-        of_v,
-        &of_values,
-        &ones,
-        token,
-        rows,
-        values_at + of_head,
-        head_dim,
-    );
+    let of_block = Rows::new(token, rows, keys_at + of_head);
+    store(of_k, &of_keys, &ones, &of_block, head_dim);
+    let of_block = Rows::new(token, rows, values_at + of_head);
+    store(of_v, &of_values, &ones, &of_block, head_dim);
 }

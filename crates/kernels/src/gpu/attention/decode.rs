@@ -4,7 +4,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::softmax::capped;
+use super::cap::capped;
 
 /// The units of a cube, each of which takes a position of the cache, and then columns of the values.
 pub(super) const UNITS: usize = 64;

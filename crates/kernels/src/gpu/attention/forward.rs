@@ -4,13 +4,14 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::seen::{block_at, keys_of, sees};
+use super::cap::capped;
+use super::seen::{queries_at, sees};
 use super::shape::{Numbers, Shape};
-use super::softmax::{capped, factor};
 use super::tile::{
-    EACH, PITCH, ROWS, SCORES, SIDE, add_scores, add_weighted, clear, first_row, load, place,
-    reduce, share, store,
+    EACH, PITCH, ROWS, Rows, SCORES, SIDE, Tiles, add_products, add_weighted_rows, clear,
+    first_row, place, reduce, store,
 };
+use crate::gpu::mask::factor;
 
 /// What stands for the maximum of no scores: WGSL has no infinity.
 const LOWEST: f32 = -1e30;
@@ -28,19 +29,13 @@ pub(super) fn forward_kernel<F: Float, I: Int>(
     #[comptime] shape: Shape,
     #[define(F, I)] _types: [ElemType; 2],
 ) {
-    let block = block_at(table, CUBE_POS_X as usize);
-    let head = CUBE_POS_Y as usize;
-    let of_keys = head / comptime!(shape.group()) * shape.head_dim;
-    let head_dim = comptime!(shape.head_dim);
-    let chunk = comptime!(shape.chunk);
-    let parts = comptime!(shape.parts());
-    let count = min(ROWS, block.queries - block.first);
-    let (begin, end) = keys_of(&block, count, numbers.window, shape.causal);
+    let own = queries_at(table, numbers, shape);
+    let (block, head, outputs) = (own.block, own.head, own.outputs);
+    let (token, count) = (outputs.first, outputs.count);
     let row = first_row();
+    let queries = Rows::new(token, count, numbers.queries_at + outputs.column);
 
-    let mut tile_1 = Shared::<[f32]>::new_slice(comptime!(chunk * PITCH));
-    let mut tile_2 = Shared::<[f32]>::new_slice(comptime!(chunk * PITCH));
-    let mut weights = Shared::<[f32]>::new_slice(comptime!(ROWS * PITCH));
+    let mut tiles = Tiles::new(shape.chunk);
     let mut shared = Shared::<[f32]>::new_slice(comptime!(SIDE * PITCH));
 
     let mut sums = Array::<f32>::new(comptime!(shape.sums()));
@@ -55,32 +50,13 @@ pub(super) fn forward_kernel<F: Float, I: Int>(
         whole[i] = f32::new(0.0);
     }
 
-    let mut first = begin;
-    while first < end {
+    let mut first = own.begin;
+    while first < own.end {
         clear(&mut scores, SCORES);
-        #[unroll]
-        for part in 0..parts {
-            let at = comptime!(part * chunk);
-            let width = comptime!(shape.width(part));
-            let column = numbers.queries_at + head * head_dim + at;
-            let from = block.start + block.first;
-            load(q, &mut tile_1, from, count, column, width, chunk);
-            let column = numbers.keys_at + of_keys + at;
-            let from = block.start + first;
-            load(
-                k,
-                &mut tile_2,
-                from,
-                block.keys - first,
-                column,
-                width,
-                chunk,
-            );
-            sync_cube();
-            add_scores(&tile_1, &tile_2, &mut scores, width);
-            sync_cube();
-        }
-
+        let (from, keys) = (block.start + first, block.keys - first);
+        let values = Rows::new(from, keys, numbers.values_at + own.of_keys);
+        let keys = Rows::new(from, keys, numbers.keys_at + own.of_keys);
+        add_products(q, &queries, k, &keys, &mut tiles, &mut scores, shape);
         #[unroll]
         for i in 0..EACH {
             maxima[i] = f32::new(LOWEST);
@@ -114,11 +90,9 @@ pub(super) fn forward_kernel<F: Float, I: Int>(
                 let mut weight = select(seen, (score - higher).exp(), f32::new(0.0));
                 whole[i] += weight;
                 if comptime!(shape.drops) {
-                    let token = u32::cast_from(block.start + block.first + row + i);
-                    let heads = comptime!(shape.heads as u32);
-                    let of_row = (numbers.first + token) * heads + CUBE_POS_Y;
-                    let key = u32::cast_from(first + place() * EACH + j);
-                    weight *= factor(numbers, of_row, key);
+                    let of_row = (token + row + i) * comptime!(shape.heads) + head;
+                    let key = first + place() * EACH + j;
+                    weight *= factor(&numbers.dropout, of_row as u32, key as u32);
                 }
                 scores[i * EACH + j] = weight;
             }
@@ -127,26 +101,7 @@ pub(super) fn forward_kernel<F: Float, I: Int>(
                 sums[j * EACH + i] *= shrink;
             }
         }
-        share(&scores, &mut weights);
-        #[unroll]
-        for part in 0..parts {
-            let at = comptime!(part * chunk);
-            let width = comptime!(shape.width(part));
-            let column = numbers.values_at + of_keys + at;
-            let from = block.start + first;
-            load(
-                v,
-                &mut tile_2,
-                from,
-                block.keys - first,
-                column,
-                width,
-                chunk,
-            );
-            sync_cube();
-            add_weighted(&weights, &tile_2, &mut sums, part, chunk);
-            sync_cube();
-        }
+        add_weighted_rows(&scores, v, &values, &mut tiles, &mut sums, shape);
         first += ROWS;
     }
 
@@ -157,11 +112,9 @@ pub(super) fn forward_kernel<F: Float, I: Int>(
         let sees_one = whole[i] > f32::new(0.0);
         let sum = select(sees_one, whole[i], f32::new(1.0));
         if place() == 0 && row + i < count {
-            let token = block.start + block.first + row + i;
-            lse[token * stride + head] = largest[i] + sum.ln();
+            lse[(token + row + i) * stride + head] = largest[i] + sum.ln();
         }
         whole[i] = f32::new(1.0) / sum;
     }
-    let from = block.start + block.first;
-    store(out, &sums, &whole, from, count, head * head_dim, head_dim);
+    store(out, &sums, &whole, &outputs, shape.head_dim);
 }

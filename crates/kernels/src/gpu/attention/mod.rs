@@ -5,12 +5,12 @@
 
 mod backward;
 mod cached;
+mod cap;
 mod decode;
 mod forward;
 mod passes;
 mod seen;
 mod shape;
-mod softmax;
 mod tile;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};

@@ -13,8 +13,9 @@ use super::forward::forward_kernel;
 use super::shape::{NumbersLaunch, Shape};
 use super::tile::{UNITS, chunk};
 use super::{Call, Parts, PartsMetadata};
-use crate::cpu::random::seed_words;
+use crate::cpu::dropout::Dropout;
 use crate::gpu::launch::{contiguous, elem, empty};
+use crate::gpu::mask::mask;
 
 /// More keys than any text has.
 const NO_WINDOW: i32 = 1 << 30;
@@ -119,15 +120,11 @@ impl Call {
     fn numbers(&self, [queries_at, keys_at, values_at]: [usize; 3]) -> NumbersLaunch {
         let options = &self.options;
         let window = options.window.and_then(|window| i32::try_from(window).ok());
-        let (seed, first, threshold, kept) = self.dropout.map_or((0, 0, 0, 1.0), |dropout| {
-            (
-                dropout.seed,
-                dropout.first,
-                dropout.threshold(),
-                dropout.scale(),
-            )
+        // A row of the mask for each head of a token.
+        let dropout = self.dropout.map(|dropout| Dropout {
+            first: dropout.first.wrapping_mul(options.heads as u32),
+            ..dropout
         });
-        let [seed_1, seed_2] = seed_words(seed);
         NumbersLaunch::new(
             queries_at,
             keys_at,
@@ -135,11 +132,7 @@ impl Call {
             options.scale as f32,
             options.softcap.unwrap_or(1.0) as f32,
             window.unwrap_or(NO_WINDOW).min(NO_WINDOW),
-            seed_1,
-            seed_2,
-            first,
-            threshold,
-            kept,
+            mask(dropout),
         )
     }
 }
@@ -196,22 +189,19 @@ impl AttentionPasses for CubeBackend {
         call: Call,
     ) -> Parts<Self> {
         let widths = call.options.widths();
-        let packed = matches!(parts, Parts::Packed(_));
+        let is_packed = matches!(parts, Parts::Packed(_));
         let read = Read::new(parts, widths);
         let tokens = read.tokens();
         let Read {
             parts: [q, k, v],
             at,
         } = &read;
-        let [of_q, of_k, of_v] = if packed {
+        let (gradients, [of_q, of_k, of_v]) = if is_packed {
             let all = empty(q, [tokens, widths.iter().sum()], q.dtype);
-            [all.clone(), all.clone(), all]
+            (Parts::Packed(all.clone()), [all.clone(), all.clone(), all])
         } else {
-            widths.map(|width| empty(q, [tokens, width], q.dtype))
-        };
-        let gradients = match packed {
-            true => Parts::Packed(of_q.clone()),
-            false => Parts::Apart(of_q.clone(), of_k.clone(), of_v.clone()),
+            let [q, k, v] = widths.map(|width| empty(q, [tokens, width], q.dtype));
+            (Parts::Apart(q.clone(), k.clone(), v.clone()), [q, k, v])
         };
         if tokens == 0 {
             return gradients;

@@ -4,6 +4,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::tile::{ROWS, UNITS};
+use crate::gpu::mask::Mask;
 
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,10 +50,6 @@ pub(super) struct Numbers {
     pub softcap: f32,
     /// A key is seen if it is less than this far away.
     pub window: i32,
-    /// The seed of dropout and the number of the first row.
-    pub seed_1: u32,
-    pub seed_2: u32,
-    pub first: u32,
-    pub threshold: u32,
-    pub kept: f32,
+    /// Dropout of the weights: a row for each token and head, a column for each key.
+    pub dropout: Mask,
 }

@@ -6,6 +6,8 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
+use super::shape::Shape;
+
 /// The rows of a tile: queries or keys.
 pub(in crate::gpu) const ROWS: usize = 32;
 
@@ -47,36 +49,126 @@ pub(super) fn place() -> usize {
     UNIT_POS_X as usize % SIDE
 }
 
-/// Takes `width` columns from `column` on of `count` rows from `row` on to shared memory, column
-/// after column, with zeros around.
+/// Rows of a matrix, and the column where the head begins whose values are read or written.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Rows {
+    /// The first row, and how many follow from there.
+    pub first: usize,
+    pub count: usize,
+    pub column: usize,
+}
+
 #[cube]
-pub(super) fn load<F: Float>(
+impl Rows {
+    pub fn new(first: usize, count: usize, column: usize) -> Self {
+        Rows {
+            first,
+            count,
+            column,
+        }
+    }
+}
+
+/// What the units of a cube share.
+#[derive(CubeType)]
+pub(super) struct Tiles {
+    /// Rows of two matrices, whose products are the scores.
+    left: Shared<[f32]>,
+    right: Shared<[f32]>,
+    /// The weights of a tile.
+    weights: Shared<[f32]>,
+}
+
+#[cube]
+impl Tiles {
+    pub fn new(#[comptime] chunk: usize) -> Self {
+        Tiles {
+            left: Shared::<[f32]>::new_slice(comptime!(chunk * PITCH)),
+            right: Shared::<[f32]>::new_slice(comptime!(chunk * PITCH)),
+            weights: Shared::<[f32]>::new_slice(comptime!(ROWS * PITCH)),
+        }
+    }
+}
+
+/// Copies `width` columns of a head, from column `at` on, to shared memory, column after column. All
+/// other values of the tile are zeros.
+#[cube]
+fn load<F: Float>(
     from: &Tensor<F>,
     tile: &mut Shared<[f32]>,
-    row: usize,
-    count: usize,
-    column: usize,
+    rows: &Rows,
+    #[comptime] at: usize,
     #[comptime] width: usize,
     #[comptime] chunk: usize,
 ) {
     let stride = from.stride(0);
-    let mut at = UNIT_POS_X as usize;
-    while at < comptime!(ROWS * chunk) {
-        let (d, r) = (at % chunk, at / chunk);
+    let column = rows.column + at;
+    let mut i = UNIT_POS_X as usize;
+    while i < comptime!(ROWS * chunk) {
+        let (d, r) = (i % chunk, i / chunk);
         let mut value = f32::new(0.0);
-        if d < width && r < count {
-            value = f32::cast_from(from[(row + r) * stride + column + d]);
+        if d < width && r < rows.count {
+            value = f32::cast_from(from[(rows.first + r) * stride + column + d]);
         }
         tile[d * PITCH + r] = value;
-        at += UNITS;
+        i += UNITS;
+    }
+}
+
+/// Adds to scores the products of rows of two matrices over the columns of a head.
+#[cube]
+pub(super) fn add_products<F: Float>(
+    left: &Tensor<F>,
+    left_rows: &Rows,
+    right: &Tensor<F>,
+    right_rows: &Rows,
+    tiles: &mut Tiles,
+    scores: &mut Array<f32>,
+    #[comptime] shape: Shape,
+) {
+    let chunk = comptime!(shape.chunk);
+    let parts = comptime!(shape.parts());
+    #[unroll]
+    for part in 0..parts {
+        let at = comptime!(part * chunk);
+        let width = comptime!(shape.width(part));
+        load(left, &mut tiles.left, left_rows, at, width, chunk);
+        load(right, &mut tiles.right, right_rows, at, width, chunk);
+        sync_cube();
+        add_scores(&tiles.left, &tiles.right, scores, width);
+        sync_cube();
+    }
+}
+
+/// Adds rows of a matrix, each weighted for every row of a tile, to the sums of a head's columns.
+#[cube]
+pub(super) fn add_weighted_rows<F: Float>(
+    weights: &Array<f32>,
+    values: &Tensor<F>,
+    rows: &Rows,
+    tiles: &mut Tiles,
+    sums: &mut Array<f32>,
+    #[comptime] shape: Shape,
+) {
+    let chunk = comptime!(shape.chunk);
+    let parts = comptime!(shape.parts());
+    share(weights, &mut tiles.weights);
+    #[unroll]
+    for part in 0..parts {
+        let at = comptime!(part * chunk);
+        let width = comptime!(shape.width(part));
+        load(values, &mut tiles.right, rows, at, width, chunk);
+        sync_cube();
+        add_weighted(&tiles.weights, &tiles.right, sums, part, chunk);
+        sync_cube();
     }
 }
 
 /// Adds the products of rows of two tiles over their first `width` columns.
 #[cube]
-pub(super) fn add_scores(
-    rows: &Shared<[f32]>,
-    columns: &Shared<[f32]>,
+fn add_scores(
+    left: &Shared<[f32]>,
+    right: &Shared<[f32]>,
     scores: &mut Array<f32>,
     #[comptime] width: usize,
 ) {
@@ -86,8 +178,8 @@ pub(super) fn add_scores(
     for d in 0..width {
         #[unroll]
         for i in 0..EACH {
-            a[i] = rows[d * PITCH + row + i];
-            b[i] = columns[d * PITCH + column + i];
+            a[i] = left[d * PITCH + row + i];
+            b[i] = right[d * PITCH + column + i];
         }
         #[unroll]
         for i in 0..EACH {
@@ -101,7 +193,7 @@ pub(super) fn add_scores(
 
 /// Adds a tile of weighted values to the sums of its columns, which begin at `part * chunk`.
 #[cube]
-pub(super) fn add_weighted(
+fn add_weighted(
     weights: &Shared<[f32]>,
     values: &Shared<[f32]>,
     sums: &mut Array<f32>,
@@ -127,15 +219,13 @@ pub(super) fn add_weighted(
     }
 }
 
-/// Writes sums, times a factor for each row, to the columns from `column` on of `count` rows from `row` on.
+/// Writes the sums of a head's columns, each row's times a factor.
 #[cube]
 pub(super) fn store<F: Float>(
     to: &mut Tensor<F>,
     sums: &Array<f32>,
     factors: &Array<f32>,
-    row: usize,
-    count: usize,
-    column: usize,
+    rows: &Rows,
     #[comptime] width: usize,
 ) {
     let stride = to.stride(0);
@@ -145,9 +235,10 @@ pub(super) fn store<F: Float>(
         let d = j * SIDE + place();
         #[unroll]
         for i in 0..EACH {
-            if d < width && first + i < count {
+            if d < width && first + i < rows.count {
                 let value = sums[j * EACH + i] * factors[i];
-                to[(row + first + i) * stride + column + d] = F::cast_from(value);
+                let at = (rows.first + first + i) * stride + rows.column + d;
+                to[at] = F::cast_from(value);
             }
         }
     }
@@ -155,7 +246,7 @@ pub(super) fn store<F: Float>(
 
 /// Puts scores into shared memory, row after row.
 #[cube]
-pub(super) fn share(scores: &Array<f32>, tile: &mut Shared<[f32]>) {
+fn share(scores: &Array<f32>, tile: &mut Shared<[f32]>) {
     let (row, column) = (first_row(), place() * EACH);
     #[unroll]
     for i in 0..EACH {
