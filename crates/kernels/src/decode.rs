@@ -14,9 +14,9 @@ use crate::flex::{contiguous, takes, tensor_of, values};
 #[derive(Clone, Debug)]
 pub struct FirstKeys {
     rows: Vec<usize>,
-    /// The same for the body on GPUs: copied there once for all layers.
+    /// Where the body for GPUs reads them: copied there once for all layers and all clones.
     #[cfg(feature = "gpu")]
-    on_device: std::sync::OnceLock<Tensor<1, burn::tensor::Int>>,
+    on_device: std::sync::Arc<std::sync::OnceLock<Tensor<1, burn::tensor::Int>>>,
 }
 
 impl From<Vec<usize>> for FirstKeys {
@@ -24,7 +24,7 @@ impl From<Vec<usize>> for FirstKeys {
         Self {
             rows,
             #[cfg(feature = "gpu")]
-            on_device: std::sync::OnceLock::new(),
+            on_device: std::sync::Arc::default(),
         }
     }
 }

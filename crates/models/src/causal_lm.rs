@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::Extra;
-use burn_peft_kernels::{Texts, TokenLogProbs};
+use burn_peft_kernels::{FirstKeys, Texts, TokenLogProbs};
 
 use crate::{Head, KvCache, LmBatch};
 
@@ -33,6 +33,10 @@ pub struct ModelInput {
     /// knows it on the host ([`LmBatch`] does). Otherwise the tensors are read back from the
     /// device.
     pub texts: Option<Texts>,
+    /// The first position of each row that is no padding, if the caller knows it and there is none
+    /// after it. Otherwise the mask of a pass over a cache is read back from the device, or applied
+    /// there.
+    pub first_keys: Option<FirstKeys>,
     /// What is prepended to every row, or to every text of a packed row, by methods that act at the
     /// model. `position_ids` have to begin after it. [`PeftModel`](burn_peft::PeftModel) takes care
     /// of both.
@@ -50,6 +54,7 @@ impl ModelInput {
             token_type_ids: None,
             segment_ids: None,
             texts: None,
+            first_keys: None,
             extra: Extra::default(),
         }
     }

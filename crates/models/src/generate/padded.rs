@@ -1,14 +1,15 @@
 //! Rows of different lengths as inputs of a model with a cache.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use burn_peft_kernels::FirstKeys;
 
 use crate::ModelInput;
 
 /// Rows padded on the left, so that all of them end, and continue, at the same position.
 pub(super) struct Padded {
     device: Device,
-    /// The number of padding positions before each row.
-    padding: Vec<usize>,
+    /// The number of padding positions before each row: its first token comes after them.
+    padding: FirstKeys,
     /// The number of positions in the cache.
     past: usize,
     /// The tokens of the next pass, `[rows, seq]`.
@@ -25,9 +26,10 @@ impl Padded {
             let text = row[longest - prompt.len()..].iter_mut();
             text.zip(*prompt).for_each(|(to, &id)| *to = id.into());
         }
+        let padding: Vec<_> = lengths().map(|length| longest - length).collect();
         Self {
             device,
-            padding: lengths().map(|length| longest - length).collect(),
+            padding: padding.into(),
             past: 0,
             ids,
         }
@@ -49,7 +51,8 @@ impl Padded {
     /// The input of the next pass. For the pass after it, [`push`](Self::push) has to give every
     /// row a token. The result for a row without a token is meaningless.
     pub fn next(&mut self) -> ModelInput {
-        let rows = self.padding.len();
+        let padding = self.padding.rows();
+        let rows = padding.len();
         let ids = std::mem::replace(&mut self.ids, vec![0; rows]);
         let (past, seq) = (self.past, ids.len() / rows);
         self.past += seq;
@@ -59,9 +62,9 @@ impl Padded {
         };
         let mut input = ModelInput::new(matrix(ids));
         // Without padding the positions are known, and a single row, the usual case, needs no mask.
-        if self.padding.iter().any(|&padding| padding > 0) {
+        if padding.iter().any(|&padding| padding > 0) {
             let of_rows = |of: &dyn Fn(usize, usize) -> i64, from: usize| {
-                let rows = self.padding.iter();
+                let rows = padding.iter();
                 let values =
                     rows.flat_map(|&padding| (from..past + seq).map(move |at| of(at, padding)));
                 matrix(values.collect())
@@ -71,13 +74,14 @@ impl Padded {
             input.position_ids = Some(of_rows(&at_padding, past));
             // The longest row has no padding.
             input.length = Some(past + seq);
+            input.first_keys = Some(self.padding.clone());
         }
         input
     }
 
     /// The length of a row after the next pass, padding included.
     pub fn width(&self) -> usize {
-        self.past + self.ids.len() / self.padding.len().max(1)
+        self.past + self.ids.len() / self.padding.rows().len().max(1)
     }
 
     /// Sets the token that a row continues with in the next pass.

@@ -40,6 +40,17 @@ impl AttentionMask {
                 ..Self::packed(segment_ids.clone(), past, seq)
             };
         }
+        // What methods put before the rows is in the cache, and not in the given mask.
+        let given = input.attention_mask.as_ref().map(|mask| mask.dims()[1]);
+        if let Some(first) = &input.first_keys
+            && seq == 1
+            && given == Some(past + seq)
+        {
+            return Self {
+                first: Some(first.clone()),
+                ..Self::nothing_hidden()
+            };
+        }
         let mask = input.full_attention_mask(past + seq);
         // On other devices, reading the mask costs more than applying it.
         if let Some(mask) = mask
