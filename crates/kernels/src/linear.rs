@@ -1,6 +1,7 @@
 //! A linear layer with a frozen or trained weight, a bias, a residual that it is added to, and LoRA.
 
 mod on_cpu;
+mod together;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
@@ -12,6 +13,8 @@ use crate::product::product;
 use crate::quantized::QuantizedWeight;
 use crate::stored::Stored;
 use crate::{BlockWeight, Int8Weight, draw_seed, is_specialised};
+
+pub use self::together::{LinearLayer, linears};
 
 /// The low-rank part of a linear layer: `scaling · dropout(x) aᵀ bᵀ` (arXiv 2106.09685).
 #[derive(Clone, Debug)]
@@ -186,8 +189,13 @@ fn plain(
         && !crate::flex::is_trained(&weight)
         && let Some(dropout) = gpu_dropout(&x, &bias, &residual, lora)
     {
-        let base = crate::gpu::Base::Weight(weight);
-        return crate::gpu::lora_linear(x, base, bias, residual, lora.clone(), dropout);
+        let layer = crate::gpu::Layer {
+            base: crate::gpu::Base::Weight(weight),
+            bias,
+            lora: lora.clone(),
+            dropout,
+        };
+        return crate::gpu::lora_linear(x, layer, residual);
     }
     let output = product(x.clone(), weight);
     plain_onto(output, x, bias, residual, lora)
@@ -227,8 +235,13 @@ fn plain_onto(
         && crate::gpu::takes_both(&x, &output)
         && let Some(dropout) = gpu_dropout(&x, &bias, &residual, lora)
     {
-        let base = crate::gpu::Base::Product(output);
-        return crate::gpu::lora_linear(x, base, bias, residual, lora.clone(), dropout);
+        let layer = crate::gpu::Layer {
+            base: crate::gpu::Base::Product(output),
+            bias,
+            lora: lora.clone(),
+            dropout,
+        };
+        return crate::gpu::lora_linear(x, layer, residual);
     }
     if let Some(bias) = bias {
         output = output + bias.unsqueeze();
@@ -379,6 +392,12 @@ mod tests {
         crate::testing::on_gpu(equals_the_plain_body);
     }
 
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu_in_16_bits() {
+        crate::testing::on_gpu_in_16_bits(equals_the_plain_body);
+    }
+
     /// A row that is added to all, and a product in another type, are the plain body's.
     #[cfg(feature = "wgpu")]
     #[test]
@@ -413,9 +432,13 @@ mod tests {
     #[test]
     #[should_panic(expected = "product and LoRA")]
     fn a_product_that_does_not_fit_is_said() {
-        let base = crate::gpu::Base::Product(random([9, 6], 1.0));
-        let lora = lora(random([2, 12], 1.0), random([7, 2], 1.0)).unwrap();
-        crate::gpu::lora_linear(random([9, 12], 1.0), base, None, None, lora, None);
+        let layer = crate::gpu::Layer {
+            base: crate::gpu::Base::Product(random([9, 6], 1.0)),
+            bias: None,
+            lora: lora(random([2, 12], 1.0), random([7, 2], 1.0)).unwrap(),
+            dropout: None,
+        };
+        crate::gpu::lora_linear(random([9, 12], 1.0), layer, None);
     }
 
     /// In both passes, of any rows of a step.

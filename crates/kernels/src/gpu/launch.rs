@@ -8,6 +8,8 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
+use crate::adamw::starts;
+
 /// The most workgroups in a dimension (WebGPU's `maxComputeWorkgroupsPerDimension`).
 pub(crate) const MOST_CUBES: usize = 65_535;
 
@@ -48,6 +50,34 @@ pub(crate) fn empty<const D: usize>(
 pub(crate) fn empty_like(tensor: &CubeTensor) -> CubeTensor {
     let (client, device) = (tensor.client.clone(), tensor.device.clone());
     empty_device_contiguous_dtype(client, device, tensor.shape(), tensor.dtype)
+}
+
+/// A new tensor that has room for the values of all `tensors`, and where in it each of them begins.
+pub(crate) fn together<'a>(
+    like: &CubeTensor,
+    tensors: impl Iterator<Item = &'a CubeTensor>,
+) -> (CubeTensor, Vec<usize>) {
+    // `starts` counts values of 32 bits.
+    let each = size_of::<f32>() / like.elem_size();
+    let lengths = tensors.map(|tensor| tensor.shape().num_elements().div_ceil(each));
+    let (places, length) = starts(lengths);
+    let all = empty(like, [length * each], like.dtype);
+    (all, places.into_iter().map(|start| start * each).collect())
+}
+
+/// The values of `all` from `start` on as a tensor of this shape.
+pub(crate) fn view(all: &CubeTensor, start: usize, shape: Shape) -> CubeTensor {
+    let bytes = |values: usize| (values * all.elem_size()) as u64;
+    let end = bytes(start + shape.num_elements());
+    let rest = all.handle.size_in_used() - end;
+    let handle = all.handle.clone();
+    CubeTensor::new_contiguous(
+        all.client.clone(),
+        all.device.clone(),
+        shape,
+        handle.offset_start(bytes(start)).offset_end(rest),
+        all.dtype,
+    )
 }
 
 /// The same tensor with its values row after row; launches nothing if they already are.

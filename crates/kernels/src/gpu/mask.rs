@@ -58,13 +58,33 @@ pub(crate) fn mask(dropout: Option<Dropout>) -> MaskLaunch {
 
 /// Dropout as two arguments of a launch on the device of a tensor; without any, what kernels do not read.
 pub(crate) fn drops(masked: Option<Masked>, like: &CubeTensor) -> (BufferArg, DropsLaunch) {
-    let Some(Masked { dropout, drawn }) = masked else {
-        return (buffer(like), DropsLaunch::new(0, 0, 0, 1.0));
-    };
-    let (words, at) = words(drawn, like);
-    let (threshold, scale) = (dropout.threshold(), dropout.scale());
-    let drops = DropsLaunch::new(at, dropout.first, threshold, scale);
-    (buffer(&words), drops)
+    let (words, drops) = drops_of_each(&[masked], like);
+    (words, drops.into_iter().next().unwrap_or_else(no_drops))
+}
+
+/// As [`drops`], of several layers. Their seeds must have been drawn one after the other, without
+/// others between them.
+pub(crate) fn drops_of_each(
+    masked: &[Option<Masked>],
+    like: &CubeTensor,
+) -> (BufferArg, Vec<DropsLaunch>) {
+    let drawn = masked.iter().flatten().next().map(|masked| masked.drawn);
+    let words = drawn.map(|first| (words(first, like), first.number));
+    let drops = masked.iter().map(|masked| match (masked, &words) {
+        (Some(Masked { dropout, drawn }), Some(((_, at), first))) => {
+            let at = at + 2 * (drawn.number - first) as u32;
+            DropsLaunch::new(at, dropout.first, dropout.threshold(), dropout.scale())
+        }
+        _ => no_drops(),
+    });
+    let drops = drops.collect();
+    let words = words.map_or_else(|| buffer(like), |((words, _), _)| buffer(&words));
+    (words, drops)
+}
+
+/// No dropout, as an argument of a launch.
+pub(crate) fn no_drops() -> DropsLaunch {
+    DropsLaunch::new(0, 0, 0, 1.0)
 }
 
 /// The mask of these arguments, where there is dropout.
@@ -82,6 +102,18 @@ pub(crate) fn mask_of(words: &[u32], drops: &Drops, #[comptime] has: bool) -> Ma
         row: drops.row,
         threshold: drops.threshold,
         scale: drops.scale,
+    }
+}
+
+/// The mask where there is no dropout. Kernels do not read it.
+#[cube]
+pub(crate) fn no_mask() -> Mask {
+    Mask {
+        first: 0u32.runtime(),
+        second: 0u32.runtime(),
+        row: 0u32.runtime(),
+        threshold: 0u32.runtime(),
+        scale: 1.0f32.runtime(),
     }
 }
 

@@ -6,11 +6,14 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::lora::MOST_LAYERS;
 use crate::cpu::random::seed_words;
 use crate::seed::Drawn;
 
 /// The seeds that come in one copy.
 const TOGETHER: u64 = 256;
+/// The first seeds of the next copy, so that those of one launch are in one.
+const BEYOND: u64 = MOST_LAYERS as u64 - 1;
 /// The copies that are kept: of a step with several streams, its last ones.
 const KEPT: usize = 4;
 
@@ -25,7 +28,8 @@ thread_local! {
     static TABLES: RefCell<Vec<Table>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The words of some seeds on a tensor's device, and where among them those of this seed are.
+/// The words of some seeds on a tensor's device, and where among them those of this seed are. Those of
+/// the seeds that a launch's other layers draw after it follow.
 pub(super) fn words(drawn: Drawn, like: &CubeTensor) -> (CubeTensor, u32) {
     let Drawn { stream, number } = drawn;
     let from = number / TOGETHER * TOGETHER;
@@ -37,7 +41,7 @@ pub(super) fn words(drawn: Drawn, like: &CubeTensor) -> (CubeTensor, u32) {
         if let Some(table) = tables.iter().find(|table| is_it(table)) {
             return (table.words.clone(), at);
         }
-        let numbers = from..from + TOGETHER;
+        let numbers = from..from + TOGETHER + BEYOND;
         let seeds = numbers.map(|number| Drawn { stream, number }.seed());
         let words: Vec<u32> = seeds.flat_map(seed_words).collect();
         let length = words.len();

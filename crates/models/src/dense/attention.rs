@@ -122,10 +122,9 @@ impl Attention {
     fn project(&self, input: Tensor<2>) -> [Tensor<2>; 3] {
         let layers = [&self.query, &self.key, &self.value];
         let Some(fused) = &self.fused else {
-            return layers.map(|layer| {
-                let layer = layer.as_ref().expect("a layout has them, or a fused one");
-                layer.forward(input.clone())
-            });
+            let layers =
+                layers.map(|layer| layer.as_ref().expect("a layout has them, or a fused one"));
+            return LoraAdapter::forward_together(layers, input);
         };
         let Switches {
             heads,

@@ -101,11 +101,13 @@ impl Mlp {
             return packed_glu(gate_up.forward(input), kind, next);
         }
         let up = self.up.as_ref().expect("a layout has it, or a fused one");
-        let up = |input| up.forward(input);
         match (&self.gate, &self.learnt) {
-            (Some(gate), _) => glu(gate.forward(input.clone()), up(input), kind, next),
-            (None, Some(learnt)) => learnt.forward(up(input)),
-            (None, None) => activation.forward(up(input), next),
+            (Some(gate), _) => {
+                let [gate, up] = LoraAdapter::forward_together([gate, up], input);
+                glu(gate, up, kind, next)
+            }
+            (None, Some(learnt)) => learnt.forward(up.forward(input)),
+            (None, None) => activation.forward(up.forward(input), next),
         }
     }
 }

@@ -357,7 +357,7 @@ impl DistilBertSelfAttention {
         self.around
             .forward_around(input, residual, |input, residual| {
                 let layers = [&self.q_lin, &self.k_lin, &self.v_lin];
-                let qkv = layers.map(|layer| layer.forward(input.clone()));
+                let qkv = LoraAdapter::forward_together(layers, input);
                 let output = attend(qkv, self.heads, *batch, mask, &self.dropout, cache);
                 self.out_lin.forward_onto(output, residual)
             })

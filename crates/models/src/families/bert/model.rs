@@ -231,7 +231,7 @@ impl BertAttention {
     ) -> Tensor<2> {
         let heads = &self.heads;
         let layers = [&heads.query, &heads.key, &heads.value];
-        let qkv = layers.map(|layer| layer.forward(input.clone()));
+        let qkv = LoraAdapter::forward_together(layers, input.clone());
         let Pass { batch, mask, .. } = pass;
         let output = attend(qkv, heads.options, *batch, mask, &heads.dropout, cache);
         let BertSelfOutput {

@@ -5,11 +5,13 @@ mod module;
 mod rows;
 mod slot;
 mod tied;
+mod together;
 mod weight;
 
 pub use rows::BASE_ROW;
 
 use burn::tensor::{Int, Tensor};
+use burn_peft_kernels::Lora;
 
 use crate::slot::kept::Kept;
 use crate::{
@@ -87,10 +89,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// As for [`forward`](Self::forward).
     #[track_caller]
     pub fn forward_onto(&self, input: M::Input, residual: Option<OutputOf<M>>) -> OutputOf<M> {
-        self.check_width(&input);
-        if let Some((probe, input)) = self.state.probe.as_ref().zip(input.activations()) {
-            probe.see(input);
-        }
+        self.take_in(&input);
         if let (Some(rows), false) = (&self.state.rows, self.state.disabled) {
             let output = self.by_rows(rows, input, |name, part| self.forward_with(name, part));
             return match residual {
@@ -113,8 +112,9 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
+    /// Checks the width of an input, and shows it to what watches.
     #[track_caller]
-    fn check_width(&self, input: &M::Input) {
+    fn take_in(&self, input: &M::Input) {
         let d_in = match self.base_layer.convolution() {
             Some(convolution) => convolution.channels_in,
             None => self.base_layer.dims()[0],
@@ -130,6 +130,18 @@ impl<M: BaseLayer> LoraAdapter<M> {
                 M::Input::expected(d_in)
             );
         }
+        if let Some((probe, input)) = self.state.probe.as_ref().zip(input.activations()) {
+            probe.see(input);
+        }
+    }
+
+    /// What acts on the layer, if it is nothing or a low-rank change.
+    fn low_rank(acting: &[&Adapter]) -> Option<Option<Lora>> {
+        match acting {
+            [] => Some(None),
+            [adapter] => adapter.method.low_rank(&adapter.tensors()).map(Some),
+            _ => None,
+        }
     }
 
     /// Everything in one operation, if the layer is linear and its adapters, if any, are a low-rank
@@ -140,11 +152,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         input: &M::Input,
         residual: Option<&OutputOf<M>>,
     ) -> Option<OutputOf<M>> {
-        let lora = match acting {
-            [] => None,
-            [adapter] => Some(adapter.method.low_rank(&adapter.tensors())?),
-            _ => return None,
-        };
+        let lora = Self::low_rank(acting)?;
         let layer = self.acting_layer();
         match self.kept_of(layer) {
             Some(weight) => {

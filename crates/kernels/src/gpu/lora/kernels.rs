@@ -1,0 +1,294 @@
+//! The kernels of LoRA's low-rank products. Their workgroups make the tiles of the products of all
+//! layers, one layer after the other.
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::*;
+
+use crate::gpu::mask::{Drops, factor, mask_of, no_mask};
+use crate::gpu::small_product::{Lies, Side, Tiles, place_in_tile, tile_of_product, tiles};
+
+const ALONG: Lies = Lies {
+    along_sum: true,
+    drops: false,
+};
+const ACROSS: Lies = Lies {
+    along_sum: false,
+    drops: false,
+};
+
+/// The numbers of a layer.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Layer {
+    pub r: usize,
+    pub d_out: usize,
+    pub scaling: f32,
+    pub dropout: Drops,
+    /// Where its hidden values begin among those of all layers, and likewise its gradients.
+    pub hidden_at: usize,
+    pub of_a_at: usize,
+    pub of_b_at: usize,
+}
+
+/// `scaling · dropout(x) aᵀ`.
+#[cube(launch_unchecked)]
+pub(super) fn down<F: Float>(
+    x: &[F],
+    a: &Sequence<Box<[F]>>,
+    hidden: &mut [f32],
+    words: &[u32],
+    layers: &Sequence<Layer>,
+    tokens: usize,
+    d_in: usize,
+    #[comptime] drops: bool,
+    #[define(F)] _dtype: ElemType,
+) {
+    let mut memory = Tiles::new();
+    let mut first = 0usize;
+    let left = comptime!(Lies {
+        along_sum: true,
+        drops
+    });
+    #[unroll]
+    for i in 0..a.len() {
+        let layer = &layers[i];
+        let r = layer.r;
+        let end = first + tiles(tokens, r);
+        if CUBE_POS >= first && CUBE_POS < end {
+            let tile = CUBE_POS - first;
+            let (rows, columns) = (Side::new(0, tokens), Side::new(0, r));
+            let mask = mask_of(words, &layer.dropout, drops);
+            let value = tile_of_product::<F, F>(
+                x,
+                &rows,
+                &a[i],
+                &columns,
+                d_in,
+                tile,
+                &mut memory,
+                &mask,
+                left,
+                ALONG,
+            );
+            let (row, column) = place_in_tile(r, tile);
+            if row < tokens && column < r {
+                hidden[layer.hidden_at + row * r + column] = layer.scaling * value;
+            }
+        }
+        first = end;
+    }
+}
+
+/// `product + bias + residual + hidden bᵀ`.
+#[cube(launch_unchecked)]
+pub(super) fn up<F: Float>(
+    products: &Sequence<Box<[F]>>,
+    hidden: &[f32],
+    b: &Sequence<Box<[F]>>,
+    biases: &Sequence<Box<[F]>>,
+    residuals: &Sequence<Box<[F]>>,
+    outputs: &mut Sequence<Box<[F]>>,
+    layers: &Sequence<Layer>,
+    tokens: usize,
+    #[define(F)] _dtype: ElemType,
+) {
+    let mut memory = Tiles::new();
+    let mask = no_mask();
+    let mut first = 0usize;
+    #[unroll]
+    for i in 0..b.len() {
+        let layer = &layers[i];
+        let (r, d_out) = (layer.r, layer.d_out);
+        let end = first + tiles(tokens, d_out);
+        if CUBE_POS >= first && CUBE_POS < end {
+            let tile = CUBE_POS - first;
+            let (rows, columns) = (Side::new(layer.hidden_at, tokens), Side::new(0, d_out));
+            let change = tile_of_product::<f32, F>(
+                hidden,
+                &rows,
+                &b[i],
+                &columns,
+                r,
+                tile,
+                &mut memory,
+                &mask,
+                ALONG,
+                ALONG,
+            );
+            let (row, column) = place_in_tile(d_out, tile);
+            if row < tokens && column < d_out {
+                let at = row * d_out + column;
+                let mut value = f32::cast_from(products[i][at]) + change;
+                if comptime!(biases.len() > 0) {
+                    value += f32::cast_from(biases[i][column]);
+                }
+                if comptime!(residuals.len() > 0) {
+                    value += f32::cast_from(residuals[i][at]);
+                }
+                let output = &mut outputs[i];
+                output[at] = F::cast_from(value);
+            }
+        }
+        first = end;
+    }
+}
+
+/// The gradients of the hidden values, with their scaling, and of each `b`.
+#[cube(launch_unchecked)]
+pub(super) fn gradients_up<F: Float>(
+    grads: &Sequence<Box<[F]>>,
+    hidden: &[f32],
+    b: &Sequence<Box<[F]>>,
+    of_hidden: &mut [f32],
+    gradients: &mut [F],
+    layers: &Sequence<Layer>,
+    tokens: usize,
+    #[define(F)] _dtype: ElemType,
+) {
+    let mut memory = Tiles::new();
+    let mask = no_mask();
+    let mut first = 0usize;
+    #[unroll]
+    for i in 0..b.len() {
+        let layer = &layers[i];
+        let (r, d_out) = (layer.r, layer.d_out);
+        let (outputs, ranks) = (Side::new(0, d_out), Side::new(0, r));
+        let end = first + tiles(tokens, r);
+        if CUBE_POS >= first && CUBE_POS < end {
+            let tile = CUBE_POS - first;
+            let rows = Side::new(0, tokens);
+            let value = tile_of_product::<F, F>(
+                &grads[i],
+                &rows,
+                &b[i],
+                &ranks,
+                d_out,
+                tile,
+                &mut memory,
+                &mask,
+                ALONG,
+                ACROSS,
+            );
+            let (row, column) = place_in_tile(r, tile);
+            if row < tokens && column < r {
+                of_hidden[layer.hidden_at + row * r + column] = layer.scaling * value;
+            }
+        }
+        first = end;
+        let end = first + tiles(d_out, r);
+        if CUBE_POS >= first && CUBE_POS < end {
+            let tile = CUBE_POS - first;
+            let ranks = Side::new(layer.hidden_at, r);
+            let value = tile_of_product::<F, f32>(
+                &grads[i],
+                &outputs,
+                hidden,
+                &ranks,
+                tokens,
+                tile,
+                &mut memory,
+                &mask,
+                ACROSS,
+                ACROSS,
+            );
+            let (row, column) = place_in_tile(r, tile);
+            if row < d_out && column < r {
+                gradients[layer.of_b_at + row * r + column] = F::cast_from(value);
+            }
+        }
+        first = end;
+    }
+}
+
+/// The gradients of each `a` and, if it is wanted, of `x`, to which the `products` are added.
+#[cube(launch_unchecked)]
+pub(super) fn gradients_down<F: Float>(
+    of_hidden: &[f32],
+    x: &[F],
+    a: &Sequence<Box<[F]>>,
+    products: &Sequence<Box<[F]>>,
+    gradients: &mut [F],
+    of_x: &mut Sequence<Box<[F]>>,
+    words: &[u32],
+    layers: &Sequence<Layer>,
+    tokens: usize,
+    d_in: usize,
+    #[comptime] drops: bool,
+    #[define(F)] _dtype: ElemType,
+) {
+    let mut memory = Tiles::new();
+    let mut first = 0usize;
+    let right = comptime!(Lies {
+        along_sum: false,
+        drops
+    });
+    let channels = Side::new(0, d_in);
+    #[unroll]
+    for i in 0..a.len() {
+        let layer = &layers[i];
+        let r = layer.r;
+        let end = first + tiles(r, d_in);
+        if CUBE_POS >= first && CUBE_POS < end {
+            let tile = CUBE_POS - first;
+            let ranks = Side::new(layer.hidden_at, r);
+            let mask = mask_of(words, &layer.dropout, drops);
+            let value = tile_of_product::<f32, F>(
+                of_hidden,
+                &ranks,
+                x,
+                &channels,
+                tokens,
+                tile,
+                &mut memory,
+                &mask,
+                ACROSS,
+                right,
+            );
+            let (row, column) = place_in_tile(d_in, tile);
+            if row < r && column < d_in {
+                gradients[layer.of_a_at + row * d_in + column] = F::cast_from(value);
+            }
+        }
+        first = end;
+    }
+    if comptime!(of_x.len() > 0) {
+        if CUBE_POS >= first && CUBE_POS < first + tiles(tokens, d_in) {
+            let tile = CUBE_POS - first;
+            let (row, column) = place_in_tile(d_in, tile);
+            let at = row * d_in + column;
+            let is_value = row < tokens && column < d_in;
+            let mut sum = 0.0f32;
+            #[unroll]
+            for i in 0..a.len() {
+                let layer = &layers[i];
+                let rows = Side::new(layer.hidden_at, tokens);
+                let mask = mask_of(words, &layer.dropout, drops);
+                let mut change = tile_of_product::<f32, F>(
+                    of_hidden,
+                    &rows,
+                    &a[i],
+                    &channels,
+                    layer.r,
+                    tile,
+                    &mut memory,
+                    &mask,
+                    ALONG,
+                    ACROSS,
+                );
+                if drops {
+                    change *= factor(&mask, row as u32, column as u32);
+                }
+                if comptime!(products.len() > 0) {
+                    if is_value {
+                        change += f32::cast_from(products[i][at]);
+                    }
+                }
+                sum += change;
+            }
+            if is_value {
+                let of_x = &mut of_x[0];
+                of_x[at] = F::cast_from(sum);
+            }
+        }
+    }
+}
