@@ -1,13 +1,13 @@
 //! AdamW for many tensors at once, in one launch.
 
+use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::launch::{MOST_UNITS, empty};
-use super::many::{Lazy, buffer, cubes, placed, register, size};
-use super::norm::Places;
+use super::launch::{MOST_UNITS, empty, view};
+use super::many::{Buffers, Lazy, Place, buffer, cubes, place_at, register, size, value_at};
 use crate::adamw::{AdamW, Rate, starts};
 
 /// The tensors after the step, then both moments.
@@ -83,52 +83,37 @@ fn launch(
     let updated = empty(length);
     let clips = norm.is_some() && step.max_norm > 0.0;
     let norm = norm.unwrap_or_else(|| empty(1));
-    let outputs = views(&updated, &parameters, starts);
+    let views = parameters.iter().zip(starts);
+    let views = views.map(|(tensor, start)| view(&updated, *start, tensor.shape()));
+    let outputs: Vec<_> = views.collect();
 
-    // Besides the norm, the moments and what is updated.
-    let at_once = (client.properties().hardware.max_bindings as usize - 4) / 2;
-    let mut tensors = parameters.into_iter().zip(gradients);
-    let mut tensors = tensors.by_ref().zip(starts).zip(rates).peekable();
+    // Besides norm, moments, what is updated, and what CubeCL tells the kernel.
+    let most = client.properties().hardware.max_bindings as usize - 5;
+    let tensors = parameters.iter().zip(&gradients);
+    let mut tensors = tensors.zip(starts.iter().zip(rates)).peekable();
     while tensors.peek().is_some() {
+        let (mut buffers, mut changes) = (Buffers::default(), SequenceArg::new());
         let (mut of_parameters, mut of_gradients) = (SequenceArg::new(), SequenceArg::new());
-        let (mut parameter_places, mut gradient_places) = (Places::default(), Places::default());
-        let (mut offsets, mut lengths) = (SequenceArg::new(), SequenceArg::new());
-        let (mut learning_rates, mut kept) = (SequenceArg::new(), SequenceArg::new());
-        let (mut rows, mut longest) = (0, 0);
-        for (((parameter, gradient), start), rate) in tensors.by_ref().take(at_once) {
-            let size = size(&parameter);
-            longest = longest.max(size);
-            offsets.push(*start);
-            lengths.push(size);
-            let (parameter, place) = placed(parameter);
-            parameter_places.push(place);
-            of_parameters.push(buffer(parameter));
-            let (gradient, place) = placed(gradient);
-            gradient_places.push(place);
-            of_gradients.push(buffer(gradient));
-            learning_rates.push(rate.learning_rate as f32);
-            kept.push((1.0 - rate.learning_rate * rate.weight_decay) as f32);
-            rows += 1;
+        let mut longest = 0;
+        while let Some(next) = tensors.next_if(|_| buffers.len() + 1 < most) {
+            let ((parameter, gradient), (start, rate)) = next;
+            of_parameters.push(buffers.place(parameter));
+            of_gradients.push(buffers.place(gradient));
+            longest = longest.max(size(parameter));
+            let kept = (1.0 - rate.learning_rate * rate.weight_decay) as f32;
+            changes.push(ChangeLaunch::new(*start, rate.learning_rate as f32, kept));
         }
         let cubes = cubes(longest, 4, 1024);
         // SAFETY: no unit reads or writes beyond a tensor.
         unsafe {
             adamw_kernel::launch_unchecked(
                 &client,
-                CubeCount::Static(cubes, rows, 1),
+                CubeCount::Static(cubes, changes.values.len() as u32, 1),
                 CubeDim::new_1d(MOST_UNITS),
+                buffers.argument(),
                 of_parameters,
                 of_gradients,
-                parameter_places.columns,
-                parameter_places.rows,
-                parameter_places.steps,
-                gradient_places.columns,
-                gradient_places.rows,
-                gradient_places.steps,
-                offsets,
-                lengths,
-                learning_rates,
-                kept,
+                changes,
                 buffer(norm.clone()),
                 buffer(updated.clone()),
                 buffer(first.clone()),
@@ -149,40 +134,24 @@ fn launch(
     outputs.into_iter().chain([first, second]).collect()
 }
 
-/// Every tensor's part of one that holds all of them.
-fn views(all: &CubeTensor, tensors: &[CubeTensor], starts: &[usize]) -> Vec<CubeTensor> {
-    let bytes = all.handle.size_in_used();
-    let view = |(tensor, start): (&CubeTensor, &usize)| {
-        let start = (start * size_of::<f32>()) as u64;
-        let end = start + (size(tensor) * size_of::<f32>()) as u64;
-        let handle = all.handle.clone();
-        CubeTensor::new_contiguous(
-            all.client.clone(),
-            all.device.clone(),
-            tensor.meta.shape().clone(),
-            handle.offset_start(start).offset_end(bytes - end),
-            all.dtype,
-        )
-    };
-    tensors.iter().zip(starts).map(view).collect()
+/// What a step does to a tensor.
+#[derive(CubeType, CubeLaunch)]
+struct Change {
+    /// Where it begins among all tensors.
+    start: usize,
+    learning_rate: f32,
+    /// What weight decay leaves of a value.
+    kept: f32,
 }
 
 /// Every row of cubes takes one tensor.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 fn adamw_kernel(
-    parameters: &Sequence<Box<[f32]>>,
-    gradients: &Sequence<Box<[f32]>>,
-    parameter_columns: Sequence<usize>,
-    parameter_rows: Sequence<usize>,
-    parameter_steps: Sequence<usize>,
-    gradient_columns: Sequence<usize>,
-    gradient_rows: Sequence<usize>,
-    gradient_steps: Sequence<usize>,
-    offsets: Sequence<usize>,
-    lengths: Sequence<usize>,
-    learning_rates: Sequence<f32>,
-    kept: Sequence<f32>,
+    buffers: &Sequence<Box<[f32]>>,
+    parameters: &Sequence<Place>,
+    gradients: &Sequence<Place>,
+    changes: &Sequence<Change>,
     norm: &[f32],
     updated: &mut [f32],
     first: &mut [f32],
@@ -198,9 +167,7 @@ fn adamw_kernel(
     #[comptime] clips: bool,
     #[comptime] is_first: bool,
 ) {
-    let cubes = cubes as usize;
     let row = CUBE_POS_Y as usize;
-    let cube = CUBE_POS_X as usize;
     let mut factor = 1.0f32;
     if clips {
         let share = max_norm / (norm[0] + 1e-6f32);
@@ -208,32 +175,37 @@ fn adamw_kernel(
             factor = share;
         }
     }
+    let parameters = place_at(parameters, row);
+    let gradients = place_at(gradients, row);
+    let mut start = 0usize;
+    let mut learning_rate = 0.0f32;
+    let mut kept = 0.0f32;
     #[unroll]
-    for i in 0..parameters.len() {
+    for i in 0..changes.len() {
         if row == i {
-            let mut at = cube * units as usize + UNIT_POS as usize;
-            while at < lengths[i] {
-                let place = at / parameter_columns[i] * parameter_rows[i]
-                    + at % parameter_columns[i] * parameter_steps[i];
-                let parameter = parameters[i][place];
-                let place = at / gradient_columns[i] * gradient_rows[i]
-                    + at % gradient_columns[i] * gradient_steps[i];
-                let gradient = gradients[i][place] * factor;
-                let place = offsets[i] + at;
-                let mut moment_1 = gradient * (1.0f32 - beta_1);
-                let mut moment_2 = gradient * gradient * (1.0f32 - beta_2);
-                if !is_first {
-                    moment_1 += first[place] * beta_1;
-                    moment_2 += second[place] * beta_2;
-                }
-                first[place] = moment_1;
-                second[place] = moment_2;
-                let root = (moment_2 / correction_2).sqrt();
-                let delta = moment_1 / correction_1 / (root + epsilon);
-                updated[place] = parameter * kept[i] - delta * learning_rates[i];
-                at += cubes * units as usize;
-            }
+            let change = &changes[i];
+            start = change.start;
+            learning_rate = change.learning_rate;
+            kept = change.kept;
         }
+    }
+    let mut at = CUBE_POS_X as usize * units as usize + UNIT_POS as usize;
+    while at < parameters.length {
+        let parameter = value_at(buffers, &parameters, at);
+        let gradient = value_at(buffers, &gradients, at) * factor;
+        let place = start + at;
+        let mut moment_1 = gradient * (1.0f32 - beta_1);
+        let mut moment_2 = gradient * gradient * (1.0f32 - beta_2);
+        if !is_first {
+            moment_1 += first[place] * beta_1;
+            moment_2 += second[place] * beta_2;
+        }
+        first[place] = moment_1;
+        second[place] = moment_2;
+        let root = (moment_2 / correction_2).sqrt();
+        let delta = moment_1 / correction_1 / (root + epsilon);
+        updated[place] = parameter * kept - delta * learning_rate;
+        at += cubes as usize * units as usize;
     }
 }
 

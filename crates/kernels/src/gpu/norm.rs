@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{MOST_UNITS, empty};
-use super::many::{Lazy, Place, buffer, cubes, placed, register, size};
+use super::many::{Buffers, Lazy, Place, buffer, cubes, place_at, register, size, value_at};
 use super::reduce::sum_of_units;
 
 /// The root of the sum of all squares, `[1]`.
@@ -25,31 +25,22 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
     let count = tensors.len();
     let sums = empty(&tensors[0], [count * cubes as usize], DType::F32);
     let norm = empty(&tensors[0], [1], DType::F32);
-    let at_once = client.properties().hardware.max_bindings as usize - 2;
-    let mut tensors = tensors.into_iter().enumerate().peekable();
-    while let Some((first, _)) = tensors.peek() {
-        let first = *first;
-        let (mut arguments, mut lengths, mut places) =
-            (SequenceArg::new(), SequenceArg::new(), Places::default());
-        let mut rows = 0;
-        for (_, tensor) in tensors.by_ref().take(at_once) {
-            lengths.push(size(&tensor));
-            let (tensor, place) = placed(tensor);
-            places.push(place);
-            arguments.push(buffer(tensor));
-            rows += 1;
+    // Besides the sums, and what CubeCL tells the kernel.
+    let most = client.properties().hardware.max_bindings as usize - 2;
+    let mut tensors = tensors.iter().enumerate().peekable();
+    while let Some(&(first, _)) = tensors.peek() {
+        let (mut buffers, mut places) = (Buffers::default(), SequenceArg::new());
+        while let Some((_, tensor)) = tensors.next_if(|_| buffers.len() < most) {
+            places.push(buffers.place(tensor));
         }
-        // SAFETY: no unit reads or writes beyond a tensor.
+        // SAFETY: no unit reads beyond a tensor, or writes but the sum of its cube.
         unsafe {
             squares_kernel::launch_unchecked(
                 &client,
-                CubeCount::Static(cubes, rows, 1),
+                CubeCount::Static(cubes, places.values.len() as u32, 1),
                 CubeDim::new_1d(MOST_UNITS),
-                arguments,
-                lengths,
-                places.columns,
-                places.rows,
-                places.steps,
+                buffers.argument(),
+                places,
                 buffer(sums.clone()),
                 first as u32,
                 cubes,
@@ -57,7 +48,7 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
             );
         }
     }
-    // SAFETY: as above.
+    // SAFETY: `sums` has as many values.
     unsafe {
         root_kernel::launch_unchecked(
             &client,
@@ -72,30 +63,11 @@ fn launch(tensors: Vec<CubeTensor>) -> CubeTensor {
     norm
 }
 
-/// The [`Place`]s of many tensors, as a kernel takes them.
-#[derive(Default)]
-pub(crate) struct Places {
-    pub columns: SequenceArg<usize>,
-    pub rows: SequenceArg<usize>,
-    pub steps: SequenceArg<usize>,
-}
-
-impl Places {
-    pub fn push(&mut self, place: Place) {
-        self.columns.push(place.columns);
-        self.rows.push(place.row);
-        self.steps.push(place.column);
-    }
-}
-
 /// Every row of cubes sums up the squares of one tensor; every cube leaves one number.
 #[cube(launch_unchecked)]
 fn squares_kernel(
-    tensors: &Sequence<Box<[f32]>>,
-    lengths: Sequence<usize>,
-    columns: Sequence<usize>,
-    rows: Sequence<usize>,
-    steps: Sequence<usize>,
+    buffers: &Sequence<Box<[f32]>>,
+    places: &Sequence<Place>,
     sums: &mut [f32],
     first: u32,
     cubes: u32,
@@ -105,18 +77,13 @@ fn squares_kernel(
     let cubes = cubes as usize;
     let row = CUBE_POS_Y as usize;
     let cube = CUBE_POS_X as usize;
+    let place = place_at(places, row);
     let mut sum = 0.0f32;
-    #[unroll]
-    for i in 0..tensors.len() {
-        if row == i {
-            let mut at = cube * units as usize + UNIT_POS as usize;
-            while at < lengths[i] {
-                let place = at / columns[i] * rows[i] + at % columns[i] * steps[i];
-                let value = tensors[i][place];
-                sum += value * value;
-                at += cubes * units as usize;
-            }
-        }
+    let mut at = cube * units as usize + UNIT_POS as usize;
+    while at < place.length {
+        let value = value_at(buffers, &place, at);
+        sum += value * value;
+        at += cubes * units as usize;
     }
     let sum = sum_of_units(sum, units);
     if UNIT_POS == 0 {
