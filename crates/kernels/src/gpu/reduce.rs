@@ -52,8 +52,8 @@ pub(crate) fn sums_of_units(first: f32, second: f32, #[comptime] units: u32) -> 
     let mut step = comptime!(units / 2).runtime();
     while step > 0 {
         if unit < step {
-            shared[unit] = shared[unit] + shared[unit + step];
-            shared[unit + units] = shared[unit + units] + shared[unit + units + step];
+            shared[unit] += shared[unit + step];
+            shared[unit + units] += shared[unit + units + step];
         }
         sync_cube();
         step /= 2;

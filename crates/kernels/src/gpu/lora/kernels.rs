@@ -119,10 +119,10 @@ pub(super) fn up<F: Float>(
             if row < tokens && column < d_out {
                 let at = row * d_out + column;
                 let mut value = f32::cast_from(products[i][at]) + change;
-                if comptime!(biases.len() > 0) {
+                if comptime!(biases.len() == b.len()) {
                     value += f32::cast_from(biases[i][column]);
                 }
-                if comptime!(residuals.len() > 0) {
+                if comptime!(residuals.len() == b.len()) {
                     value += f32::cast_from(residuals[i][at]);
                 }
                 let output = &mut outputs[i];
@@ -251,8 +251,9 @@ pub(super) fn gradients_down<F: Float>(
         }
         first = end;
     }
-    if comptime!(of_x.len() > 0) {
-        if CUBE_POS >= first && CUBE_POS < first + tiles(tokens, d_in) {
+    if comptime!(of_x.len() == 1) {
+        let end = first + tiles(tokens, d_in);
+        if CUBE_POS >= first && CUBE_POS < end {
             let tile = CUBE_POS - first;
             let (row, column) = place_in_tile(d_in, tile);
             let at = row * d_in + column;
@@ -278,9 +279,10 @@ pub(super) fn gradients_down<F: Float>(
                 if drops {
                     change *= factor(&mask, row as u32, column as u32);
                 }
-                if comptime!(products.len() > 0) {
+                if comptime!(products.len() == a.len()) {
+                    let product = &products[i];
                     if is_value {
-                        change += f32::cast_from(products[i][at]);
+                        change += f32::cast_from(product[at]);
                     }
                 }
                 sum += change;
