@@ -120,7 +120,7 @@ class Lab:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             said = err.read_text(errors="replace").strip().splitlines() or ["nothing on standard error"]
-            if any(words in said[0] for words in ("no known key", "does not support yet")):
+            if any(words in said[0] for words in ("not a known key", "does not support yet")):
                 raise Skip(said[0].split(".toml: ", 1)[-1])
             name = Path(argv[1] if argv[0] == str(self.python) else argv[0]).name
             raise Failure(f"{name} ended with code {process.returncode}, the last command in {self.commands.name}: {' / '.join(said[-3:])}")

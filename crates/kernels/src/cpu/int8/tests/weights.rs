@@ -100,10 +100,18 @@ fn columns_of_all_sizes_are_exact() {
     let largest = values
         .iter()
         .fold(0f32, |most, value| value.abs().max(most));
-    for (at, (found, wanted)) in found.iter().zip(&sized).enumerate() {
-        let off = (found - wanted).abs() / size(at);
+    for col in 0..cols {
+        let offs = (0..rows).map(|row| row * cols + col);
+        let offs: Vec<f32> = offs
+            .map(|at| (found[at] - sized[at]).abs() / size(at))
+            .collect();
         // Half of the largest step: some scale up to a 64th may lose less in all.
-        assert!(off < 0.008 * largest, "{off} of {largest}");
+        let most = offs.iter().fold(0f32, |most, off| off.max(most));
+        assert!(most < 0.008 * largest, "{most} of {largest}");
+        // Over the whole column no more is lost than by steps of a 127th.
+        let squares = offs.iter().map(|off| off * off).sum::<f32>() / rows as f32;
+        let of_steps = (0.004 * largest).powi(2) / 3.0;
+        assert!(squares < of_steps, "{squares}, {of_steps}");
     }
 }
 
