@@ -1,4 +1,4 @@
-//! AdaLoRA's run, step by step against Python's peft (`fixtures/adalora/make.py`).
+//! AdaLoRA's run, compared step by step with Python's peft (`fixtures/adalora/make.py`).
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -86,7 +86,7 @@ fn ranks_and_losses_are_those_of_the_reference() {
         }
     }
 
-    // The file holds the ranks that are left, and PEFT's keys.
+    // The file has the remaining ranks, and PEFT's keys.
     let saved = tempfile::tempdir().unwrap();
     model.save_pretrained(saved.path()).unwrap();
     let found = tensor_file::read_tensors(&saved.path().join(files::WEIGHTS_NAME)).unwrap();
@@ -104,7 +104,7 @@ fn ranks_and_losses_are_those_of_the_reference() {
     };
     assert_eq!(text(saved.path()), text(&folder.join("final")));
 
-    // What was saved computes the same.
+    // The saved adapter computes the same.
     let loaded = PeftModel::from_pretrained(base(), saved.path(), false).unwrap();
     let model = model.valid();
     let logits = |model: &PeftModel<GPT2LMHeadModel>| crate::conformance::logits(model, &case);

@@ -1,4 +1,4 @@
-//! The adapter library on a model of one's own: several adapters, switching, files, records.
+//! The adapter library on a user's own model: several adapters, switching, files, records.
 
 use std::fs;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn x() -> Tensor<2> {
     Tensor::<1>::from_data(values.as_slice(), &device()).reshape([2, 6])
 }
 
-/// An adapter that does something before it is trained.
+/// An adapter that changes the output even before it is trained.
 fn config(r: usize) -> LoraConfig {
     LoraConfig::new()
         .with_r(r)
@@ -89,7 +89,7 @@ fn several_adapters_take_turns() {
     assert!(trained(&model).iter().all(|name| name.contains(".other.")));
     assert_eq!(trained(&model).len(), 4);
 
-    // Both at once: LoRA adds up within a layer.
+    // Both adapters at once: their LoRA changes add up within a layer.
     model.set_adapter(&["default", "other"]).unwrap();
     let both = out(&model);
     model.merge_adapter(true).unwrap();
@@ -166,12 +166,13 @@ fn every_adapter_has_a_folder() {
     loaded.set_adapter(&["other"]).unwrap();
     assert_eq!(out(&loaded), second);
 
-    // Into a name that is there: its tensors are replaced (PEFT issue 2115), r 3 by r 2 too.
+    // Under a name that exists already, the tensors are replaced (PEFT issue 2115), also if the
+    // rank changes from 3 to 2.
     loaded.load_adapter(folder.path(), "other", false).unwrap();
     assert_eq!(loaded.active_adapters(), ["other"]);
     assert_eq!(out(&loaded), first);
 
-    // What cannot be loaded leaves the model as it was.
+    // If an adapter cannot be loaded, the model stays as it was.
     fs::write(folder.path().join("other").join(files::CONFIG_NAME), "{}").unwrap();
     let error = loaded.load_adapter(folder.path().join("other"), "other", true);
     assert!(error.unwrap_err().to_string().contains("peft_type"));
@@ -199,7 +200,7 @@ fn a_copied_linear_layer_is_saved_as_torch_keeps_it() {
     let weight = &tensors["base_model.model.head.weight"];
     assert_eq!(weight.shape().to_vec(), [3, 4]);
     let loaded = PeftModel::from_pretrained(net.clone(), folder.path(), false).unwrap();
-    // Its memory layout differs, and with it the order of sums.
+    // The memory layout differs, and so does the order of sums.
     assert!(close(&out(&loaded), &expected));
     let base = values(net.forward(x()));
     assert_eq!(model.disable_adapter(out), base);
@@ -211,7 +212,7 @@ fn a_copied_linear_layer_is_saved_as_torch_keeps_it() {
 #[test]
 fn the_guard_names_what_does_not_learn() {
     let model = get_peft_model(Net::new(), config(2)).unwrap().train();
-    // A loss that sees the first layer only.
+    // A loss that uses only the first layer.
     let loss = model.layers[0].fc.forward(x().autodiff()).sum();
     let gradients = GradientsParams::from_grads(loss.backward(), &model);
     let error = model.check_gradients(&gradients).unwrap_err().to_string();
@@ -220,7 +221,7 @@ fn the_guard_names_what_does_not_learn() {
         assert!(error.contains(&name), "{error}");
     }
     assert!(!error.contains("layers.0"), "{error}");
-    // Nothing frozen has a gradient.
+    // No frozen parameter has a gradient.
     assert_eq!(gradients.len(), 2);
 }
 
@@ -247,7 +248,7 @@ fn base_and_adapter_are_records_apart() {
     model.save_base_record(&base).unwrap();
     model.save_adapter_record(&adapter).unwrap();
 
-    // Other random values, base and adapter.
+    // Other random values in base and adapter.
     let other = Net::new();
     let noise = Tensor::<2>::random([2, 6], Distribution::Default, &device);
     assert!(!close(
@@ -266,7 +267,7 @@ fn base_and_adapter_are_records_apart() {
     assert!(error.to_string().contains("none.bpk"), "{error}");
 }
 
-/// Half-precision checkpoints are read as the numbers they hold.
+/// Checkpoints in half precision are read exactly.
 #[test]
 fn f16_and_bf16_files() {
     use safetensors::tensor::{Dtype, TensorView};
@@ -294,7 +295,7 @@ fn f16_and_bf16_files() {
     );
 }
 
-/// An adapter on an untied head is part of the loss, not of the logits alone.
+/// An adapter on an untied head changes the loss too, not only the logits.
 #[test]
 fn the_loss_goes_through_an_adapted_head() {
     use burn::tensor::activation::log_softmax;

@@ -1,5 +1,5 @@
-//! Questions that a model answers: `peft generate --chat`, `peft eval --generate`, the samples of a run
-//! on chats, and what its report and its model card say of them.
+//! Questions that a model answers: `peft generate --chat`, `peft eval --generate`, the samples of a
+//! run on chats, and what its report and its model card have of them.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Lab, PEFT, jsonl, values, with_keys};
 
-/// The token that closes an answer, which no file of the model calls its end.
+/// The token that closes an answer. No file of the model says that it ends a text.
 const END: &str = "<|end|>";
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\
     {% if m.role == 'assistant' %}<|end|>{% endif %}{{ '\\n' }}{% endfor %}\
@@ -41,7 +41,8 @@ fn chat(question: &str, answer: &str) -> Value {
     json!({ "messages": [message("user", question), message("assistant", answer)] })
 }
 
-/// A lab with `chatty/`, a model with a chat template, `chats.jsonl`, and `chat.toml` to train on it.
+/// A lab with `chatty/` (a model with a chat template), `chats.jsonl`, and `chat.toml` to train the
+/// model on it.
 fn lab() -> Lab {
     let lab = Lab::new();
     let mut config = lab.config();
@@ -90,7 +91,7 @@ fn a_question_is_put_into_the_template_and_the_answer_shown_alone() {
     let rendered = call(&["--prompt", "<system>a mat\n<user>the cat\n<assistant>"]);
     assert_eq!(system["prompt_token_ids"], rendered["prompt_token_ids"]);
 
-    // Several, from a file and from standard input.
+    // Several conversations, from a file and from standard input.
     let turns = [
         message("user", "a"),
         message("assistant", "b"),
@@ -120,7 +121,7 @@ fn a_question_is_put_into_the_template_and_the_answer_shown_alone() {
     let output = child.wait_with_output().unwrap();
     let piped: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(piped["content"], answers[1]["content"]);
-    // Answers of several are told apart by an empty line, without their questions.
+    // Several answers are separated by an empty line, and printed without their questions.
     let plain = lab.ok(&[&GENERATE[..], &["--messages", "asked.jsonl"]].concat());
     let [first, second] = [0, 1].map(|index| answers[index]["content"].as_str().unwrap());
     assert_eq!(plain, format!("{first}\n\n{second}\n"));
@@ -168,7 +169,7 @@ fn what_cannot_be_asked_is_an_error_with_the_way_out() {
 fn a_run_on_chats_asks_and_its_answers_are_counted() {
     let lab = lab();
     let out = lab.ok(&["train", "chat.toml"]);
-    // What it learnt by heart it says, before it did not.
+    // After training, it gives the answers that it has learnt by heart; before, it does not.
     let samples: Vec<&str> = out
         .lines()
         .filter(|line| line.contains("sample: "))
@@ -205,7 +206,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
 
     let rows = [
         chat("the cat", "sat on the mat"),
-        // As it is said, but for case and white space.
+        // The right answer, except for case and white space.
         json!({ "messages": [message("user", "the dog"), message("assistant", "A CAT  and")] }),
         json!({ "messages": [message("user", "the cat"), message("assistant", "x")], "contains": ["y", "the Mat"] }),
         json!({ "messages": [message("user", "the cat"), message("assistant", "x")], "contains": "y" }),
@@ -248,7 +249,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
     assert!(answer.out.starts_with(said), "{answer:?}");
     assert!(answer.err.contains("1 of 5 rows left out"), "{answer:?}");
 
-    // Prompts with completions are asked too.
+    // Prompts with completions are questions too.
     lab.write(
         "pairs.jsonl",
         jsonl(&[json!({ "prompt": "<user>the cat\n<assistant>", "completion": "sat on" })]),
@@ -315,12 +316,12 @@ fn prompts_of_the_file_are_what_a_user_asks() {
         "{page}"
     );
     assert!(page.contains("<summary>In between</summary>"), "{page}");
-    // Written out, the file is read again.
+    // The configuration that the run wrote can be read again.
     lab.ok(&with_keys(
         "out/config.toml",
         &["training.output_dir=again"],
     ));
-    // An empty list asks nothing.
+    // With an empty list, nothing is asked.
     let out = call(&["--set", "prompt=[]"]);
     assert!(!out.contains("sample: "), "{out}");
 }
@@ -354,11 +355,11 @@ fn a_result_has_a_model_card_which_is_the_users_once_it_is_changed() {
     ] {
         assert!(card.contains(part), "{part:?} is not in {card}");
     }
-    // A card of a run gives way to the next one's.
+    // The card of a run is replaced by that of the next run.
     call(&["--force", "--set", "peft.r=2"]);
     let card = lab.text("out/README.md");
     assert!(card.contains("\nr = 2 "), "{card}");
-    // One that was changed does not, and no other file of that name.
+    // A card that the user has changed is kept, and so is any other file of that name.
     for mine in [
         card.replace("# license: (such as apache-2.0)", "license: mit"),
         "mine\n".into(),

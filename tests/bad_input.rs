@@ -1,4 +1,4 @@
-//! Bad input: a clear error with the name and the value, and nothing half-written.
+//! Bad input gives a clear error with the name and the value, and no half-written file.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ const FORWARD: [&str; 7] = [
     "out.safetensors",
 ];
 
-/// Trains with one key set to something bad: it has to fail, and to leave no output folder.
+/// Trains with one key set to a bad value. This has to fail, and to leave no output folder.
 #[track_caller]
 fn train_fails(lab: &Lab, set: &str, named: &[&str]) {
     lab.fails(&["train", "train.toml", "--set", set], named);

@@ -1,5 +1,5 @@
-//! Rows of a file that go through a model together: `peft generate --input`, and `peft forward` of
-//! rows that are padded on the left.
+//! Rows of a file that are computed together: `peft generate --input`, and `peft forward` with rows
+//! that are padded on the left.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::common::{Lab, largest_difference};
 use crate::conformance::{fixtures, ints};
 
-/// Of every kind one: windows, a fused layer, LayerNorm, gates of another kind, lengths that change
-/// the angles.
+/// One family of each kind: windows, a fused layer, LayerNorm, other gates, and angles that depend
+/// on the length.
 const FAMILIES: [&str; 6] = [
     "gemma3",
     "phi3",
@@ -32,7 +32,7 @@ fn expected(name: &str, tensor: &str) -> Vec<f32> {
     tensors[tensor].try_to_vec().unwrap()
 }
 
-/// Writes the rows that are padded on the left, with their positions.
+/// Writes rows that are padded on the left, with their positions.
 fn write_left(lab: &Lab, name: &str) -> [usize; 2] {
     let folder = &case(name)[1];
     let (ids, shape) = ints(folder, "left_input_ids");
@@ -79,7 +79,7 @@ fn rows_of_a_file_go_on_as_in_transformers() {
         let more = ["--ignore-eos", "--max-new-tokens", "8"];
         let answer = call(&lab, "generate", &case(name), &more);
         assert_eq!(answer.code, Some(0), "{name}: {answer:?}");
-        // It has eight positions, and goes on.
+        // The model has eight positions, and generation continues beyond them.
         let is_long = name == "llama_rope_dynamic";
         let warned = answer.err.contains("beyond the 8 positions");
         assert_eq!(warned, is_long, "{name}: {answer:?}");
@@ -100,7 +100,7 @@ fn rows_that_have_ended_are_padded_until_the_others_have() {
         .iter()
         .map(|&id| id as i64)
         .collect();
-    // A token that the rows come to at different times, if they do.
+    // A token that the rows reach at different times, if there is one.
     let ends_at = |row: &[i64], end| row.iter().position(|&id| id == end);
     let end = (greedy.iter().copied())
         .find(|&end| {
@@ -156,7 +156,7 @@ fn forward_takes_the_positions_of_rows_padded_on_the_left() {
         let (shape, found) = lab.floats("out.safetensors", "logits");
         assert_eq!(shape[..2], [rows, seq]);
         let expected = expected(name, "left_logits");
-        // The fixtures hold some of the columns only.
+        // The fixtures have only some of the columns.
         let vocab = shape[2];
         let kept = expected.len() / (rows * seq);
         for at in (0..rows * seq).filter(|&at| mask[at] == 1) {
@@ -191,7 +191,7 @@ fn prompts_go_on_together_as_they_do_alone() {
             }
         }
     }
-    // The random numbers of a row are its own.
+    // Each row has its own random numbers.
     let drawn = ["--temperature", "2", "--top-k", "0"];
     let together = json(&prompts, &drawn);
     assert_eq!(
@@ -202,7 +202,7 @@ fn prompts_go_on_together_as_they_do_alone() {
         json(&["a", "a"], &drawn)[0]["text"],
         json(&["a", "a"], &drawn)[1]["text"]
     );
-    // Each with its prompt, and with its adapter where there are several.
+    // Each text is shown with its prompt and, if there are several adapters, with its adapter.
     let args = generate(&prompts[..2], &[]);
     let shown = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let texts = json(&prompts[..2], &[]);
@@ -272,7 +272,7 @@ fn rows_that_cannot_go_on_are_refused() {
         fails("forward", &positions(values), &[], &[named]);
     }
 
-    // More than the learnt positions.
+    // More tokens than learnt positions.
     lab.write_integers("in.safetensors", &[("input_ids", &[1, 40], &[1; 40])]);
     let files = ["--input", "in.safetensors", "--output", "out.safetensors"];
     let args = [&["generate", "--model", "model"], &files[..]].concat();
@@ -292,7 +292,7 @@ fn rows_that_cannot_go_on_are_refused() {
         assert_eq!(answer.code, Some(2), "{answer:?}");
     }
 
-    // Rotary positions end where 32 bits do.
+    // Rotary positions end at the limit of 32 bits.
     let far = ("position_ids", ids.1, &[0, 1, 2, 0, 1, 1 << 31][..]);
     lab.write_integers("in.safetensors", &[ids, far]);
     let answer = call(&lab, "forward", &case("qwen3"), &[]);

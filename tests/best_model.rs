@@ -8,12 +8,12 @@ fn evaluations(lab: &Lab) -> Vec<(u64, f64)> {
     let entries = values(&metrics).into_iter();
     entries
         .filter_map(|entry| Some((entry["step"].as_u64()?, entry["eval_loss"].as_f64()?)))
-        // The model as it was before training is no checkpoint.
+        // The model before training is not a checkpoint.
         .filter(|(step, _)| *step > 0)
         .collect()
 }
 
-/// A run that learns its few sentences by heart, and is evaluated on another.
+/// A run that learns a few sentences by heart, and is evaluated on another one.
 fn overfit(lab: &Lab, more: &[&str]) -> String {
     lab.write(
         "other.jsonl",
@@ -67,7 +67,8 @@ fn a_run_out_of_patience_stops() {
     let (last, _) = evaluations[evaluations.len() - 1];
     let line = format!("stopped at step {last}: 3 evaluations in a row were no better");
     assert!(last < 60 && out.contains(&line), "{out}");
-    // The last three are no better than the best before, and no three before them are.
+    // The last three evaluations are no better than the best one before them, and no earlier three
+    // in a row are.
     let worse: Vec<bool> = (0..evaluations.len())
         .map(|i| {
             evaluations[..i]

@@ -1,5 +1,5 @@
-//! A frozen base in the blocks of a GGUF file: what is done with it is what is done with the values
-//! that the blocks stand for.
+//! A frozen base in the blocks of a GGUF file computes the same as one with the values of these
+//! blocks.
 
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor, Tolerance};
@@ -14,7 +14,7 @@ use crate::common::{device, largest_difference};
 use crate::conformance::{base, batch, cases, fixtures, has_encoder, logits};
 use crate::steps::assert_step_of_values;
 
-/// The weight of a layer in blocks: 8 bits where its rows are whole blocks of that.
+/// The weight of a layer in blocks: in 8 bits if its rows can be divided into such blocks.
 fn in_blocks(slot: &dyn Slot) -> Option<BlockWeight> {
     let turned = slot.kind().is_linear();
     if !turned && slot.kind() != LayerKind::Embedding {
@@ -35,7 +35,7 @@ fn in_blocks(slot: &dyn Slot) -> Option<BlockWeight> {
     Some(if turned { weight.transposed() } else { weight })
 }
 
-/// The conformance suite's GPT-2 with the values of blocks, and with the blocks.
+/// The conformance suite's GPT-2, once with the values of blocks, and once with the blocks.
 fn both() -> [GPT2LMHeadModel; 2] {
     let (mut dense, mut blocks) = (base(), base());
     let mut kept = Vec::new();
@@ -55,7 +55,8 @@ fn both() -> [GPT2LMHeadModel; 2] {
     [dense, blocks]
 }
 
-/// Every method: logits and gradients, with gradient checkpointing too, and what is counted.
+/// Every method: logits and gradients, with gradient checkpointing too, and the counts of
+/// parameters.
 #[test]
 fn every_method_runs_on_blocks() {
     let mut compared = 0;
@@ -68,7 +69,7 @@ fn every_method_runs_on_blocks() {
     assert!(compared > 20);
 }
 
-/// Merging makes the adapted weights dense; taking it out again gives the blocks back.
+/// Merging makes the adapted weights dense. Unmerging restores the blocks.
 #[test]
 fn merging_is_exact_and_unmerging_gives_the_blocks_back() {
     for name in [
@@ -98,7 +99,8 @@ fn merging_is_exact_and_unmerging_gives_the_blocks_back() {
     }
 }
 
-/// Adapters that are made of the weight are those of its values, and give it back.
+/// Adapters that are computed from the weight are the same on blocks as on their values, and the
+/// blocks are restored when the adapter is removed.
 #[test]
 fn adapters_that_start_from_the_weight_start_alike() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
@@ -128,7 +130,7 @@ fn adapters_that_start_from_the_weight_start_alike() {
     }
 }
 
-/// Products that may round to bf16 round no more than those of a weight that is kept in it.
+/// Products that may round to bf16 round no more than those with a weight in bf16.
 #[test]
 fn a_base_in_bf16_rounds_as_a_dense_one() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
@@ -142,7 +144,8 @@ fn a_base_in_bf16_rounds_as_a_dense_one() {
     assert!(blocks <= 2.0 * dense && dense > 0.0, "{blocks} {dense}");
 }
 
-/// What asks for the values gets them: other weights, another vocabulary, a head of its own, a record.
+/// Operations that need the values get them: setting weights, resizing the vocabulary, untying the
+/// head, writing a record.
 #[test]
 fn blocks_become_a_parameter_where_one_is_needed() {
     let [mut dense, mut blocks] = both().map(|model| model.no_grad());

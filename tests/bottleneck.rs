@@ -1,4 +1,4 @@
-//! Bottleneck adapters against plain PyTorch (`fixtures/bottleneck/make.py`).
+//! Bottleneck adapters, compared with plain PyTorch (`fixtures/bottleneck/make.py`).
 
 use std::sync::Arc;
 
@@ -73,7 +73,8 @@ fn input(rows: usize, seq: usize) -> ModelInput {
     ModelInput::new(ids.reshape([rows, seq]))
 }
 
-/// Around whole parts as around layers: with a cache, by rows, beside LoRA inside of the part.
+/// An adapter around a whole part works like one around a layer: with a cache, for single rows of a
+/// batch, and with LoRA inside the part.
 #[test]
 fn what_stands_around_parts_is_an_adapter_like_any_other() {
     let case = fixtures().join("bottleneck/parallel_parts");
@@ -135,7 +136,7 @@ fn a_part_is_printed_and_refused_as_a_module() {
     let error = |config: LoraConfig| get_peft_model(base(), config).unwrap_err().to_string();
     let message = error(LoraConfig::new().with_target_modules(["mlp"]));
     assert!(message.contains("mlp.c_fc, mlp.c_proj"), "{message}");
-    // Its layers are copied, one by one, and nothing else.
+    // The part's layers are copied one by one, and nothing else is.
     let saved = LoraConfig::new()
         .with_target_modules(["c_attn"])
         .with_modules_to_save(["mlp"]);

@@ -1,4 +1,4 @@
-//! Burn's attention and encoder with slots: the same numbers, and the same records.
+//! Burn's attention and encoder with slots have the same numbers and the same records as without.
 
 use burn::module::Module;
 use burn::nn::attention::{self, MultiHeadAttentionConfig};
@@ -11,7 +11,7 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Default, device)
 }
 
-/// The masks of two sequences of five places.
+/// The masks of two sequences of five tokens.
 fn masks(device: &Device) -> (Tensor<2, Bool>, Tensor<3, Bool>) {
     let pad = [[false; 5], [false, false, false, true, true]];
     let causal = Tensor::<2, Bool>::tril_mask([5, 5], 0, device);
@@ -68,7 +68,8 @@ fn attention_is_burns() {
     }
 }
 
-/// An adapter is attached by the names of Burn's fields, merged, and the merged record is Burn's again.
+/// An adapter is attached by the names of Burn's fields and merged. Burn's own layers then load the
+/// merged record.
 #[test]
 fn an_adapted_encoder_is_merged_into_burns() {
     let device = Device::flex();

@@ -1,4 +1,4 @@
-//! `peft chat`: what is said, to whom, and what is kept of it.
+//! `peft chat`: the answers, which adapter gives them, and which part of the conversation is kept.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -10,7 +10,8 @@ use crate::common::{Answer, Lab, PEFT};
 /// The model's positions.
 const POSITIONS: usize = 64;
 
-/// Roles are a letter, so that a conversation is short; `END` ends what the assistant says.
+/// The template writes a role as one letter, so that conversations are short. `END` ends an answer
+/// of the assistant.
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }} {{ m.content }}\
      {% if m.role == 'assistant' %}END{% endif %}{{ '\\n' }}{% endfor %}\
      {% if add_generation_prompt %}a {% endif %}";
@@ -36,7 +37,7 @@ fn set_template(lab: &Lab, template: &str, added_tokens: Value) {
     lab.write("chat/tokenizer_config.json", config.to_string());
 }
 
-/// Talks to the chat model; the lines come from a pipe.
+/// Talks to the chat model, with lines from a pipe.
 pub fn chat(lab: &Lab, more: &[&str], lines: &[&str]) -> Answer {
     let mut command = lab.command(PEFT);
     command
@@ -48,12 +49,12 @@ pub fn chat(lab: &Lab, more: &[&str], lines: &[&str]) -> Answer {
         .stderr(Stdio::piped());
     let mut child = pipes.spawn().unwrap();
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    // A command that refuses its arguments reads nothing.
+    // A command that refuses its arguments reads no lines.
     child.stdin.take().unwrap().write_all(text.as_bytes()).ok();
     child.wait_with_output().unwrap().into()
 }
 
-/// As [`chat`] with `--json`: the objects, of a call that succeeds.
+/// As [`chat`] with `--json`: the objects that a successful call prints.
 #[track_caller]
 pub fn objects(lab: &Lab, more: &[&str], lines: &[&str]) -> Vec<Value> {
     let answer = chat(lab, &[&["--json"], more].concat(), lines);
@@ -74,7 +75,7 @@ pub fn content(object: &Value) -> &str {
         .unwrap_or_else(|| panic!("{object}"))
 }
 
-/// What `peft generate` makes of a text from scratch.
+/// What `peft generate` makes of a text, from scratch.
 pub fn generated(lab: &Lab, prompt: &str, more: &[&str]) -> Value {
     let args = [
         "generate",
@@ -108,7 +109,7 @@ fn a_conversation_goes_on_as_its_text_from_scratch() {
         assert_eq!(object.get("adapter"), None);
         text += &format!("{}END\n", content(object));
     }
-    // The same as text, without any decoration; empty lines are none.
+    // The same as plain text. Empty lines are skipped.
     let plain = chat(
         &lab,
         &["--system", "the dog"],
@@ -122,7 +123,7 @@ fn a_conversation_goes_on_as_its_text_from_scratch() {
         "{}",
         plain.err
     );
-    // --model takes the place of MODEL.
+    // `--model` can be given instead of MODEL.
     let lines = "the cat\n";
     lab.write("lines.txt", lines);
     let stdin = std::fs::File::open(lab.path("lines.txt")).unwrap();
@@ -157,7 +158,7 @@ fn an_answer_ends_where_the_template_ends_it() {
         let mut tokens = vocab.as_object().unwrap().iter();
         tokens.find(|(_, known)| **known == id).unwrap().0.clone()
     };
-    // A token that stands in the answer and nowhere else.
+    // A token that occurs in the answer and nowhere else.
     let is_new = |at: &usize| {
         let token = spelled(ids[*at]);
         !ids[..*at].contains(&ids[*at]) && !prompt.contains(&token) && !token.contains('Ċ')
@@ -220,7 +221,7 @@ fn what_is_taken_back_is_not_seen() {
         &["a mat and a dog", "a cat", "/reset", "the cat", "a mat"],
     );
     assert_eq!(content(&reset[3]), content(&plain[1]));
-    // A system message that is changed, and taken away again.
+    // The system message is changed, and then removed.
     let system = objects(
         &lab,
         &["--system", "the dog"],
@@ -324,7 +325,7 @@ fn unknown_commands_are_named_and_not_sent() {
         "/undo takes no argument",
         "2 failed",
     ]);
-    // A line that only looks like one.
+    // A line that only looks like a command.
     let sent = objects(&lab, &[], &[" /quit"]);
     assert_eq!(
         content(&sent[0]),
@@ -359,7 +360,7 @@ fn a_long_conversation_loses_its_oldest_turns() {
     let named = "too long for 64 positions: from here on the model does not see 2 messages of it: \
                  \"the cat sat on the mat\", with the answer";
     assert!(answer.err.contains(named), "{}", answer.err);
-    // What is left of it is seen, and the system message always.
+    // The model still sees the rest of the conversation, and always the system message.
     let left_out = answer.err.matches("too long for").count();
     let mut text = "s a dog\n".to_owned();
     for (line, object) in lines.iter().zip(&said).take(4).skip(left_out) {

@@ -1,4 +1,4 @@
-//! `peft chat` with adapters: who answers, and what each has computed.
+//! `peft chat` with adapters: which one answers, and what each has computed already.
 
 use serde_json::Value;
 
@@ -34,7 +34,8 @@ fn nothing_is_computed_twice() {
             format!("{new} of {all}")
         })
         .collect();
-    // `u`, ` `, `the`, ` `, `cat` or `dog`, and so on: the model alone has seen nothing yet.
+    // The tokens are `u`, ` `, `the`, ` `, `cat` or `dog`, and so on. The model alone has computed
+    // nothing yet.
     let tokens = generated(&lab, "u the cat\na ", &[])["prompt_token_ids"].clone();
     let (cat, dog) = (
         tokens.as_array().unwrap().clone(),
@@ -94,7 +95,7 @@ fn adapters_answer_in_turn() {
     assert_eq!(content(&said[1]), text(Some("runs/second"), first));
     assert_eq!(content(&said[2]), text(None, first));
     assert_ne!(content(&said[0]), content(&said[2]));
-    // Each sees what another one said.
+    // Each adapter sees the answers that the other gave.
     let second = format!("{first}{}END\nu a mat\na ", content(&said[2]));
     assert_eq!(content(&said[3]), text(Some("runs/first"), &second));
     assert_eq!(content(&said[4]), text(None, &second));

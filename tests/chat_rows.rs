@@ -1,4 +1,4 @@
-//! Rows as training sees them, `train_on`, and what is said of rows of which nothing is learnt.
+//! Rows as training sees them, `train_on`, and the messages about rows that teach nothing.
 
 use std::process::Stdio;
 
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::common::{Lab, PEFT, anew, values, with_keys};
 
-/// This project's own; the text below is what transformers' `apply_chat_template` makes of it.
+/// This project's own template. The text below is what transformers' `apply_chat_template` makes of
+/// it.
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ '\\n' }}{% endfor %}\
     {% if add_generation_prompt %}<assistant>{% endif %}";
 
@@ -34,7 +35,7 @@ fn rows(out: &str) -> Vec<Value> {
     values(out)
 }
 
-/// Where the labels are the tokens' own, and where they are -100.
+/// For each token, whether its label is the token itself; otherwise it is -100.
 fn is_learnt(row: &Value) -> Vec<bool> {
     let list = |key: &str| row[key].as_array().unwrap().clone();
     let pairs = list("input_ids").into_iter().zip(list("labels"));
@@ -76,7 +77,7 @@ fn every_row_is_printed_as_training_sees_it() {
     let (all, _) = printed(&["--train-on", "all"]);
     assert!(is_learnt(&all[0]).iter().all(|is| *is));
     assert!(0 < last && last < answers && answers < count(&all));
-    // As many as training counts.
+    // Training counts the same number.
     let summary = ["data", "chat.jsonl", "--tokenizer", "model", "--summary"];
     assert_eq!(lab.ok_json(&summary)["supervised_tokens"], answers);
     let (cut, _) = printed(&["--max-length", "30"]);
@@ -180,7 +181,8 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
     ];
     assert_eq!(lab.peft(&all).code, Some(0));
 
-    // A share of them is a warning, in training too, and also when the tokens are there already.
+    // If it is more than a tenth of the rows, there is a warning: in training too, and also if the
+    // tokens come from the cache.
     lab.write(
         "some.jsonl",
         chat(["a", "b"], 1).repeat(4) + &chat(["a", "b"], 0),
@@ -209,7 +211,7 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
         "24",
     ]);
     assert!(answer.err.contains(named), "{answer:?}");
-    // Each reason is said once.
+    // Each reason is given once.
     assert_eq!(
         answer.err.matches("the weight of every answer").count(),
         1,

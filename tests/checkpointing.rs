@@ -1,4 +1,4 @@
-//! Gradient checkpointing changes what is kept in memory, and nothing of what is computed.
+//! Gradient checkpointing changes what is kept in memory, but no result.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
@@ -48,7 +48,7 @@ fn gradients_are_the_same() {
     assert_same(base());
 }
 
-/// What stands before the texts is made outside of the blocks, and gets its gradients all the same.
+/// What comes before the texts is computed outside the blocks, and still gets its gradients.
 #[test]
 fn extra_positions_get_their_gradients() {
     for case in [
@@ -61,7 +61,7 @@ fn extra_positions_get_their_gradients() {
         assert!(model.extra_positions() > 0);
         assert_same(model);
     }
-    // The base alone gives back the gradients of what it was given.
+    // The base model returns the gradients of the tensors that it was given.
     let model = without_dropout(adapted("gpt2_prefix_tuning").train());
     let mut with_extra = a_batch();
     with_extra.input.extra = model.extra();
@@ -71,8 +71,8 @@ fn extra_positions_get_their_gradients() {
     assert!(key.clone().abs().sum().into_scalar::<f32>() > 0.0);
 }
 
-/// With dropout the blocks are made again with the masks they had: what the gradient says of a
-/// small step is what the loss does.
+/// With dropout, the blocks are recomputed with the same masks. So the loss changes after a small
+/// step as the gradient predicts.
 #[test]
 fn dropout_is_repeated() {
     struct Step<'a>(&'a GradientsParams, f64);

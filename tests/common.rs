@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Where the tests of numbers compute: on the CPU, or where `BURN_PEFT_DEVICE` says (see
+/// The device for tests of numbers: the CPU, or the one that `BURN_PEFT_DEVICE` names (see
 /// `.ci/software-gpu`).
 pub fn device() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
@@ -22,7 +22,7 @@ pub fn device() -> Device {
     DEVICE.get_or_init(open).clone()
 }
 
-/// The device that the tests are asked to run on.
+/// The name of the device that the tests are asked to use.
 pub fn device_name() -> Option<String> {
     std::env::var("BURN_PEFT_DEVICE").ok()
 }
@@ -30,7 +30,7 @@ pub fn device_name() -> Option<String> {
 pub const N_POSITIONS: usize = 32;
 const N_EMBD: usize = 16;
 
-/// Sentences of words that the tokenizer knows whole.
+/// Sentences of words that are single tokens.
 pub const TEXTS: [&str; 6] = [
     "the cat sat on the mat",
     "the dog sat on the cat",
@@ -40,13 +40,13 @@ pub const TEXTS: [&str; 6] = [
     "the cat and the mat",
 ];
 
-/// A folder that vanishes with the test.
+/// A folder that is removed when the test ends.
 pub struct Lab {
     dir: TempDir,
     pub vocab_size: usize,
 }
 
-/// What a call of `peft` gave.
+/// The result of a call of `peft`.
 #[derive(Debug)]
 pub struct Answer {
     pub code: Option<i32>,
@@ -129,7 +129,7 @@ impl Lab {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
-    /// The names in a folder, sorted; none where there is no folder.
+    /// The sorted names in a folder; empty if there is no such folder.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(folder)) else {
             return Vec::new();
@@ -140,8 +140,8 @@ impl Lab {
         names
     }
 
-    /// The command, in this folder, cut off from the Hub, the user's settings and what a CI sets
-    /// (with `CI`, anstream takes any terminal for one with colours).
+    /// The command, in this folder, without the Hub, the user's settings and the variables of a CI
+    /// (with `CI`, anstream assumes that every terminal shows colours).
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         for name in SETTINGS {
@@ -174,14 +174,14 @@ impl Lab {
         serde_json::from_str(&self.ok(args)).unwrap()
     }
 
-    /// Calls `peft`, which has to fail with code 1 and to name all these, in a line or a few;
-    /// returns what it wrote to standard error.
+    /// Calls `peft`, which has to fail with code 1 and a message of a few lines that contains all
+    /// of `named`. Returns its standard error.
     #[track_caller]
     pub fn fails(&self, args: &[&str], named: &[&str]) -> String {
         self.peft(args).failed(named)
     }
 
-    /// The logits of `peft forward` for `in.safetensors`, with their shape.
+    /// The logits that `peft forward` computes for `in.safetensors`, with their shape.
     #[track_caller]
     pub fn logits(&self, options: &[&str]) -> (Vec<usize>, Vec<f32>) {
         let files = ["--input", "in.safetensors", "--output", "out.safetensors"];
@@ -219,7 +219,7 @@ impl Lab {
 }
 
 impl Answer {
-    /// Checks that the call failed as a failed job has to.
+    /// Checks that the call failed as a job has to fail.
     #[track_caller]
     pub fn failed(self, named: &[&str]) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -232,7 +232,7 @@ impl Answer {
             self.err
         );
         let lines = self.err.lines().count();
-        // A mistake in TOML is shown where it is, in five.
+        // An error in TOML takes five lines, because it shows the place.
         assert!(lines <= 5, "{lines} lines: {}", self.err);
         for word in ["panicked", "RUST_BACKTRACE", "bug in peft", "unwrap"] {
             assert!(!self.err.contains(word), "{}", self.err);
@@ -252,7 +252,7 @@ impl From<Output> for Answer {
     }
 }
 
-/// Rows as a file of JSON lines.
+/// Rows as lines of JSON.
 pub fn jsonl(rows: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
     rows.into_iter().map(|row| format!("{row}\n")).collect()
 }
@@ -263,18 +263,19 @@ pub fn values(lines: &str) -> Vec<Value> {
     values.collect::<Result<_, _>>().unwrap()
 }
 
-/// The arguments of a command on the model of a [`Lab`] with the adapter in `out/`, and more.
+/// The arguments of a command for the model of a [`Lab`] with the adapter in `out/`, followed by
+/// `more`.
 pub fn adapted<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&[command, "--model", "model", "--adapter", "out"], more].concat()
 }
 
-/// The arguments that train by a file with these keys set (`training.max_steps=1`).
+/// The arguments to train by a file, with these keys set (`training.max_steps=1`).
 pub fn with_keys<'a>(file: &'a str, keys: &[&'a str]) -> Vec<&'a str> {
     let keys = keys.iter().flat_map(|key| ["--set", key]);
     ["train", file].into_iter().chain(keys).collect()
 }
 
-/// As [`with_keys`], in the place of what is there.
+/// As [`with_keys`], with `--force`.
 pub fn anew<'a>(file: &'a str, keys: &[&'a str]) -> Vec<&'a str> {
     [&with_keys(file, keys)[..], &["--force"]].concat()
 }
@@ -312,7 +313,7 @@ learning_rate = 0.05
 logging_steps = 1
 "#;
 
-/// The largest difference of two lists of the same length.
+/// The largest difference between two lists of the same length.
 #[track_caller]
 pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
@@ -322,7 +323,7 @@ pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
         .fold(0.0, f32::max)
 }
 
-/// Everything in a folder and below, relative to it, sorted.
+/// The sorted paths of everything below a folder, relative to it.
 pub fn tree(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -341,8 +342,8 @@ pub fn tree(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The arguments of `peft` for the quick start on the small GPT-2 that is shipped, into `out`, with
-/// some keys set.
+/// The arguments of `peft` for the quick start on the shipped small GPT-2, with the output in `out`
+/// and some keys set.
 pub fn quick_start(keys: &[&str]) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().unwrap();

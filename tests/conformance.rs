@@ -1,11 +1,12 @@
-//! What Hugging Face PEFT computes, from its own files (`fixtures/conformance`).
+//! Compares this crate's results with those of Hugging Face PEFT, on files that PEFT wrote
+//! (`fixtures/conformance`).
 //!
-//! A tiny GPT-2 and a tiny Llama, whose cases hold every fourth column of the logits
-//! (`fixtures/conformance/carry.py`).
+//! The models are a tiny GPT-2 and a tiny Llama. For Llama, the cases have every fourth column of
+//! the logits (`fixtures/conformance/carry.py`).
 //!
-//! Made with peft 0.21.2, transformers 5.23.0 and torch 2.15.0 on CPU in float32: for each case a
-//! saved adapter, its logits, the logits without it and after merging, the gradients of the
-//! first training step and the losses of eight AdamW steps.
+//! They were made with peft 0.21.2, transformers 5.23.0 and torch 2.15.0, on the CPU in float32.
+//! Each case has a saved adapter, the logits with it, without it and after merging, the gradients
+//! of the first training step, and the losses of eight AdamW steps.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +37,7 @@ pub fn all_cases() -> Vec<PathBuf> {
     cases
 }
 
-/// GPT-2's.
+/// The cases of GPT-2.
 pub fn cases() -> Vec<PathBuf> {
     let mut cases = all_cases();
     cases.retain(|case| !is_llama(case));
@@ -53,7 +54,7 @@ pub fn base() -> GPT2LMHeadModel {
     GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device()).unwrap()
 }
 
-/// The files of a case's base.
+/// The files of a case's base model.
 pub fn base_files(case: &Path) -> ModelFiles {
     let name = if is_llama(case) {
         "base-llama"
@@ -63,7 +64,7 @@ pub fn base_files(case: &Path) -> ModelFiles {
     ModelFiles::folder(fixtures().join("conformance").join(name))
 }
 
-/// The base of a case.
+/// The base model of a case.
 fn base_of(case: &Path) -> AutoModel {
     AutoModel::from_files(&base_files(case), &device()).unwrap()
 }
@@ -84,8 +85,8 @@ pub fn ints(case: &Path, name: &str) -> (Vec<i64>, [usize; 2]) {
     (values, tensor.shape().try_into().unwrap())
 }
 
-/// Of an adapter with an encoder PEFT saves what it makes: training cannot start from the files,
-/// see `prompts.rs`.
+/// Whether the adapter has an encoder. PEFT saves only the encoder's output, so training cannot
+/// continue from its files (see `prompts.rs`).
 pub fn has_encoder(case: &Path) -> bool {
     let name = case.file_name().unwrap().to_str().unwrap();
     name.ends_with("_p_tuning") || name.ends_with("_prefix_projection")
@@ -109,7 +110,7 @@ pub fn batch(case: &Path) -> LmBatch {
     LmBatch::new(&input_ids, &mask, &labels, shape, &device()).unwrap()
 }
 
-/// Switches every dropout of the model off.
+/// Switches off all dropout of the model.
 pub fn without_dropout<M: Module>(model: M) -> M {
     struct Off;
     impl ModuleMapper for Off {
@@ -120,7 +121,7 @@ pub fn without_dropout<M: Module>(model: M) -> M {
     model.map(&mut Off)
 }
 
-/// Of the 199 columns every fourth, where the case holds no more.
+/// Every fourth of the 199 columns, if the case has no more.
 fn carried(case: &Path, logits: Vec<f32>) -> Vec<f32> {
     if !is_llama(case) {
         return logits;
@@ -132,8 +133,8 @@ fn carried(case: &Path, logits: Vec<f32>) -> Vec<f32> {
 
 pub fn assert_close(case: &Path, what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{}: {what}", case.display());
-    // RandLoRA's sums of 64 bases cancel: of the eighth loss, 5.2943 in the fixture, PEFT run again
-    // makes 5.2884, and PEFT in 64 bits 5.2856.
+    // RandLoRA's sums of 64 bases cancel. The fixture's eighth loss is 5.2943; another run of PEFT
+    // gives 5.2884, and PEFT in 64 bits 5.2856.
     let tolerance = if case.ends_with("gpt2_randlora") && what != "logits" {
         3e-3
     } else {
@@ -154,7 +155,7 @@ pub fn logits(model: &impl CausalLm, case: &Path) -> Vec<f32> {
     carried(case, logits)
 }
 
-/// What PEFT's models give as `loss`.
+/// The value that PEFT's models return as `loss`.
 pub fn mean_loss(model: &PeftModel<impl CausalLm + Adaptable>, batch: &LmBatch) -> Tensor<1> {
     let loss = model.loss(batch) / batch.count as f32;
     match model.regularizer() {
@@ -173,7 +174,7 @@ fn logits_with_without_and_merged() {
             &logits(&model, &case),
             &expected(&case, "logits"),
         );
-        // The same through the path that training takes.
+        // The same, computed as in training.
         let training = without_dropout(model.clone().train());
         assert_close(
             &case,
@@ -181,7 +182,7 @@ fn logits_with_without_and_merged() {
             &logits(&training, &case),
             &expected(&case, "logits"),
         );
-        // PEFT leaves trained biases in place when it disables an adapter.
+        // If an adapter is disabled, PEFT leaves trained biases in place.
         if !case.ends_with("gpt2_lora_bias_all") {
             let base = model.disable_adapter(|model| logits(model, &case));
             assert_close(&case, "base_logits", &base, &expected(&case, "base_logits"));
@@ -192,7 +193,7 @@ fn logits_with_without_and_merged() {
             continue;
         }
         model.merge_adapter(true).unwrap();
-        // PEFT merges into the matrix that is the head too; here the model stays the same.
+        // PEFT merges into the matrix that is also the head. Here the head stays the same.
         let merged = expected(
             &case,
             if case.ends_with("gpt2_lora_embedding") {
@@ -273,7 +274,7 @@ fn eight_training_losses() {
     }
 }
 
-/// The gradients of the mean loss are PEFT's, under the keys of its file.
+/// The gradients of the mean loss equal PEFT's, under the keys of its file.
 pub fn assert_gradients(case: &Path) {
     let model = without_dropout(adapted(case).train());
     let batch = batch(case);
@@ -282,13 +283,13 @@ pub fn assert_gradients(case: &Path) {
     let found = model.adapter_gradients("default", &gradients);
     assert!(!found.is_empty());
     for (key, gradient) in found {
-        // The gradients stand under the name in memory.
+        // The fixture has the gradients under the names that the parameters have in memory.
         let key = if case.ends_with("gpt2_lora_modules_to_save") {
             key.replace("ln_f.", "ln_f.modules_to_save.")
         } else {
             key.replace("prompt_embeddings", "prompt_encoder.embedding.weight")
                 .replace("magnitude_vector", "magnitude_vector.weight")
-                // PEFT names what all layers share by the first of them.
+                // PEFT names a tensor that all layers share after the first of them.
                 .replace(
                     "base_model.vblora",
                     "base_model.model.transformer.h.0.attn.c_attn.vblora",

@@ -1,4 +1,4 @@
-//! Data as people have it: shapes, chats, the cache, and `peft data`.
+//! Data files as users have them: shapes, chats, the cache, and `peft data`.
 
 use std::fs;
 use std::io::Write;
@@ -189,7 +189,7 @@ fn tokens_are_kept_between_runs() {
     assert_eq!((report["examples"].as_u64(), cached().len()), (Some(7), 2));
 }
 
-/// What is read is as much as is shown at a time, not the file.
+/// Only the rows that are needed at a time are in memory, not the whole file.
 #[test]
 fn a_large_file_is_not_held_in_memory() {
     let lab = Lab::new();
@@ -217,7 +217,7 @@ fn a_large_file_is_not_held_in_memory() {
         eprintln!("skipped: there is no Python to measure memory with");
         return;
     };
-    // In KiB: half of the file would be 45 MiB.
+    // In KiB. Half of the file would be 45 MiB.
     assert!(large < small + (45 << 10), "{small} {large}");
 }
 
@@ -237,7 +237,7 @@ fn what_a_row_says_beside_its_text_is_used_or_named() {
     let row = json!({"messages": messages, "system": "SYS", "images": ["a.png"]});
     lab.write("chat.jsonl", jsonl([row]));
     for _ in 0..2 {
-        // From the cache it is said again.
+        // The warning appears again when the tokens come from the cache.
         let answer = lab.peft(&["data", "chat.jsonl", "--model", "model"]);
         assert!(
             answer.err.contains("WARN") && answer.err.contains("`images` left out"),

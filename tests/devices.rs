@@ -52,7 +52,7 @@ fn a_device_that_is_not_there_is_an_error_with_the_way_out() {
             assert!(answer.err.contains(part), "{answer:?}");
         }
     }
-    // There is always the CPU.
+    // The CPU is always there.
     lab.ok(&["inspect", "--model", "model", "--device", "auto"]);
 }
 
@@ -86,7 +86,7 @@ fn a_type_that_a_device_cannot_compute_in_is_an_error() {
     assert!(!lab.path("out").exists(), "nothing was begun");
 }
 
-/// The values of all tensors of a file, by their names.
+/// The values of all tensors of a file, by name.
 #[cfg(feature = "wgpu")]
 fn all_values(lab: &Lab, file: &str) -> Vec<f32> {
     let bytes = lab.read(file);
@@ -97,8 +97,8 @@ fn all_values(lab: &Lab, file: &str) -> Vec<f32> {
     values.flatten().collect()
 }
 
-/// AdamW with its clipping, its groups and its checkpoints: the same steps on a GPU as on the CPU, and a
-/// run that was begun on one of them goes on on the other.
+/// A run (AdamW with clipping, parameter groups and checkpoints) makes the same steps on a GPU as
+/// on the CPU, and a run that began on one of them can be resumed on the other.
 #[cfg(feature = "wgpu")]
 #[test]
 fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
@@ -127,7 +127,8 @@ fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
         }
         args.extend(resume.iter().flat_map(|from| ["--resume", from]));
         let mut command = lab.command(crate::common::PEFT);
-        // Compiling a kernel takes a device in software half a second: try few of each kind.
+        // A software device needs half a second to compile a kernel, so only a few of each kind are
+        // tried.
         command.env("CUBECL_AUTOTUNE_LEVEL", "minimal").args(args);
         let answer: crate::common::Answer = command.output().unwrap().into();
         assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -140,7 +141,8 @@ fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
         );
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            // AdamW divides a gradient by its own size: where that is nearly nothing, so is what is right.
+            // AdamW divides a gradient by its own magnitude, so a gradient near zero makes a step
+            // whose direction is rounding.
             assert!((found - expected).abs() < 5e-4, "{found} {expected}");
         }
     };
@@ -156,7 +158,7 @@ fn a_run_is_the_same_on_a_gpu_and_goes_from_one_device_to_another() {
     near("gpu-cpu", "cpu");
     run(gpu, "cpu-gpu", Some("cpu/checkpoint-2"));
     near("cpu-gpu", "cpu");
-    // Not to the bit: two whole runs on Mesa's software device differ by up to 1.2e-4.
+    // Not to the last bit: two whole runs on Mesa's software device differ by up to 1.2e-4.
     run(gpu, "gpu-gpu", Some("gpu/checkpoint-2"));
     near("gpu-gpu", "gpu");
 }

@@ -1,4 +1,4 @@
-//! Dropout acts in training, wherever the configurations have it, and never else.
+//! Dropout acts in training, at every place that a configuration sets, and at no other time.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -31,7 +31,7 @@ fn on(device: &Device, embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
     GPT2LMHeadModel::new(&config, device)
 }
 
-/// The loss of the same batch, twice.
+/// The loss of the same batch, computed twice.
 fn losses(model: &impl CausalLm) -> [f32; 2] {
     let ids: Vec<i64> = (0..16).map(|i| i * 7 % 32).collect();
     let batch = LmBatch::new(&ids, &[1; 16], &ids, [2, 8], &device()).unwrap();
@@ -70,9 +70,9 @@ fn of_the_adapter() {
     assert_ne!(first, second, "lora_dropout does not act in training");
 }
 
-/// One seed: the same adapter and the same values dropped on the CPU, with its kernels and without,
-/// and on the device of the tests, over texts of three lengths, and with a mask that is more than
-/// padding.
+/// With the same seed, the adapter and the dropped values are the same on the CPU, with and without
+/// its kernels, and on the device of the tests. This is tested with texts of three lengths, and
+/// with a mask for more than padding.
 #[test]
 fn a_seed_is_the_same_on_every_device() {
     let base = on(&Device::flex(), 0.2, 0.3, 0.4);

@@ -1,5 +1,6 @@
-//! Encoders beside their classifiers (`classify`): the heads that predict masked tokens and BERT's words,
-//! held against transformers (`fixtures/encoders`, made by `make.py` there), and the commands on them.
+//! What encoders have besides classifiers (those are in `classify`): the heads that predict masked
+//! tokens, BERT's words, and the commands. Compared with transformers (`fixtures/encoders`, made by
+//! `make.py` there).
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ fn folder(name: &str) -> PathBuf {
     fixtures().join("encoders").join(name)
 }
 
-/// A folder of the fixtures, to be changed.
+/// A copy of a fixture's folder, to be changed.
 fn copied(lab: &Lab, name: &str) {
     fs::create_dir(lab.path(name)).unwrap();
     for entry in fs::read_dir(folder(name)).unwrap() {
@@ -36,7 +37,7 @@ fn copied(lab: &Lab, name: &str) {
     }
 }
 
-/// The logits of a model's own inputs, those of padding zero as in the fixtures.
+/// The logits of a model's own inputs, with zeros for padding as in the fixtures.
 fn logits(lab: &Lab, model: &str, case: &str) -> Vec<f32> {
     let input = folder(case).join("expected.safetensors");
     let input = input.to_str().unwrap();
@@ -62,7 +63,7 @@ fn masked_tokens_are_predicted_as_by_transformers() {
         let (_, expected) = lab.floats(expected.to_str().unwrap(), "logits");
         let found = logits(&lab, base.to_str().unwrap(), case);
         close(case, &found, &expected).unwrap();
-        // Written back it is the same, under the same names.
+        // Written back, it is the same, under the same names.
         let model = AutoModel::from_files(&ModelFiles::folder(&base), &device()).unwrap();
         model.save_pretrained(lab.path(case)).unwrap();
         let found = logits(&lab, case, case);
@@ -106,7 +107,7 @@ fn words_are_cut_into_pieces_as_by_bert_tokenizer() {
     }
 }
 
-/// The texts of a pair are told apart on the way from a row to the model.
+/// The model is told which text of a pair each token belongs to.
 #[test]
 fn pairs_are_judged_as_by_transformers() {
     let lab = Lab::new();
@@ -136,7 +137,7 @@ const TRAIN: &str = "model = \"pairs\"\n[data]\ntrain = \"pairs/rows.jsonl\"\nva
     \"pairs/rows.jsonl\"\nmax_length = 14\n[peft]\npeft_type = \"LORA\"\nr = 4\n[training]\n\
     objective = \"classify\"\noutput_dir = \"out\"\nmax_steps = 3\nlearning_rate = 1e-3\n";
 
-/// From a new model to a merged one, with bases and trainings of every kind.
+/// From a new model to a merged one, with every kind of base and training.
 #[test]
 fn an_encoder_is_trained_in_every_way_that_a_decoder_is() {
     let lab = Lab::new();
@@ -153,7 +154,7 @@ fn an_encoder_is_trained_in_every_way_that_a_decoder_is() {
         "peft.peft_type=BOTTLENECK",
         "peft.peft_type=NONE",
     ] {
-        // The rank is LoRA's.
+        // The rank is a key of LoRA.
         let is_lora = !set.starts_with("peft.peft_type");
         let toml = if is_lora {
             TRAIN.into()
@@ -163,7 +164,7 @@ fn an_encoder_is_trained_in_every_way_that_a_decoder_is() {
         lab.write("train.toml", toml);
         let mut train = anew("train.toml", &[set]);
         if set.ends_with("BOTTLENECK") {
-            // Of a single feature a ReLU may leave nothing.
+            // With a bottleneck of a single feature, ReLU may leave only zeros.
             train.extend(["--set", "peft.reduction_factor=2"]);
         }
         let said = lab.ok(&train);
@@ -255,8 +256,8 @@ fn what_makes_another_model_is_refused_by_name() {
     assert!(error.contains("pad_token_id = null"), "{error}");
 }
 
-/// A checkpoint of the model that predicts tokens has no pooler: the one that a classifier gets is the
-/// same whenever it is opened.
+/// A checkpoint of the model that predicts tokens has no pooler. A classifier then gets a new one,
+/// which is the same every time it is opened.
 #[test]
 fn a_pooler_that_is_not_there_is_always_the_same() {
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! EVA against Python's peft (`fixtures/eva/make.py`).
+//! EVA, compared with Python's peft (`fixtures/eva/make.py`).
 
 use burn::tensor::{Int, Tensor};
 use burn_peft::config::{EvaConfig, InitLoraWeights};
@@ -83,7 +83,7 @@ fn ranks_and_directions_are_pefts() {
             assert!(apart < 2e-3, "{key}, row {row}: {apart}");
         }
     }
-    // What is trained is as before.
+    // The same parameters are trained as before.
     assert_eq!(model.active_adapters(), ["default"]);
     assert!(model.get_nb_trainable_parameters().0 > 0);
 }
@@ -101,7 +101,7 @@ fn what_cannot_be_is_an_error() {
     assert!(error.contains("rank 80"), "{error}");
 }
 
-/// Packed rows are fewer than their examples.
+/// There are fewer packed rows than examples.
 #[test]
 fn packed_rows_are_looked_at_too() {
     let lab = Lab::new();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::common::{Lab, adapted};
 
-/// Runs an example that `cargo test` has built; its standard output.
+/// Runs an example that `cargo test` has built, and returns its standard output.
 fn run(name: &str, args: &[&Path]) -> Option<String> {
     run_in(Path::new("."), name, args)
 }
@@ -104,7 +104,7 @@ fn parameter_count() {
     prints("parameter_count", &["   8      294,912      294,912"]);
 }
 
-/// The README's program, which writes beside where it is called.
+/// The README's program, which writes into the current folder.
 #[test]
 fn own_model() {
     let folder = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ fn custom_method() {
     prints("custom_method", &["(linear): gain.Linear("]);
 }
 
-/// With arguments the example is `peft` with its method: from a training file to the merged model.
+/// With arguments, the example is `peft` with its method: from a training file to the merged model.
 #[test]
 fn custom_method_as_a_peft_of_its_own() {
     let lab = Lab::new();
@@ -142,7 +142,7 @@ fn custom_method_as_a_peft_of_its_own() {
     assert_eq!(lab.json("out/adapter_config.json")["max_gain"], 0.25);
     gain("eval --model model --adapter out --data train.jsonl");
     gain("merge --model model --adapter out --output merged");
-    // Without the method the name says nothing.
+    // Without the method, its name is unknown.
     let named = ["\"GAIN\" is not supported"];
     lab.fails(&adapted("inspect", &[]), &named);
 }
@@ -158,7 +158,7 @@ fn custom_prompt() {
     );
 }
 
-/// One method of each kind, a few steps each: at layers, at the model, and all weights.
+/// One method of each kind, for a few steps: at layers, at the model, and all weights.
 #[test]
 fn compare_methods() {
     let folder = tempfile::tempdir().unwrap();
@@ -183,7 +183,8 @@ fn compare_methods() {
             .split('|');
         cells.map(str::trim).collect()
     };
-    // 4 blocks of r (in + out); 16 positions of 4 layers' keys and values, 128 wide.
+    // LoRA: 4 blocks, each layer r (in + out). Prefix tuning: 16 positions, 4 layers, keys and
+    // values, 128 wide.
     let lora = 4 * 8 * ((128 + 384) + (128 + 128) + 2 * (128 + 512));
     for (name, trainable, merges) in [
         ("all weights", 940_800, "–"),
@@ -274,7 +275,7 @@ fn sentiment() {
     }
 }
 
-/// The recipe of the shipped chats still gives them.
+/// The recipe of the shipped chats still gives these chats.
 #[test]
 fn island_chats() {
     let chats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/chats");
@@ -288,7 +289,7 @@ fn island_chats() {
     }
 }
 
-/// What is looked for is found where it is written so.
+/// A question finds the text that has the same words.
 #[test]
 fn search() {
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! Exit codes, and which stream gets what.
+//! Exit codes, and what goes to standard output and standard error.
 
 use std::process::Stdio;
 
@@ -106,7 +106,7 @@ fn a_reader_that_leaves_is_no_failure() {
             "{args:?}"
         );
     }
-    // The training went on to its end.
+    // The training continued to its end.
     assert!(lab.path("out/adapter_model.safetensors").exists());
 }
 

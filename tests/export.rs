@@ -18,7 +18,7 @@ fn lazily(files: &ModelFiles) -> AutoModel {
     AutoModel::from_files_lazily(files, &device(), None).unwrap()
 }
 
-/// Writes the file; what llama.cpp computes otherwise then.
+/// Writes the file, and returns what llama.cpp will compute differently.
 fn write(weights: &MergedWeights, path: &Path, of: OutType) -> Result<Vec<String>, String> {
     let config = &weights.config();
     let keys = Vec::new();
@@ -40,7 +40,7 @@ fn logits(files: &ModelFiles) -> Vec<f32> {
     logits.try_to_vec().unwrap()
 }
 
-/// Every family's model is itself again when it is read from its file.
+/// A model of every family is unchanged when it is read back from its file.
 #[test]
 fn families_are_read_back() {
     let bases = fs::read_dir(fixtures().join("families/base")).unwrap();
@@ -80,7 +80,7 @@ fn families_are_read_back() {
                 data.try_to_vec().unwrap()
             };
             let off = largest_difference(&values(found.as_ref()), &values(&merged));
-            // One is added to the weights of some norms, and taken away.
+            // In some norms, one is added to the weights and subtracted again.
             assert!(off < 1e-6, "{name}: {weight}: {off}");
         }
         let off = largest_difference(&logits(&files), &logits(&again));
@@ -92,7 +92,7 @@ fn families_are_read_back() {
     }
 }
 
-/// Weights that are merged one by one are those of a model that was merged.
+/// Weights that are merged one by one equal those of a merged model.
 #[test]
 fn weights_are_those_of_the_merged_model() {
     let mut merged = 0;
@@ -169,7 +169,7 @@ fn a_file_and_a_folder_are_the_merged_model() {
     assert_eq!(lab.names("new"), ["Modelfile", "a.gguf"]);
     assert!(largest_difference(&forward(&lab, "new/a.gguf"), &expected) < 1e-5);
 
-    // From file to file, in less; and back to a folder.
+    // From file to file, in a smaller type, and back to a folder.
     let smaller = ["export", "--model", "new/a.gguf", "--output", "b.gguf"];
     let said = lab.ok(&[&smaller[..], &["--outtype", "f16"]].concat());
     assert!(said.contains(" in F16"), "{said}");
@@ -187,7 +187,7 @@ fn a_file_and_a_folder_are_the_merged_model() {
     );
 }
 
-/// What a file has in the type that is asked for stays as it is there, bit for bit.
+/// Tensors that already have the requested type are copied bit for bit.
 #[test]
 fn blocks_stay_as_they_are() {
     let made_of = tempfile::tempdir().unwrap();
@@ -208,8 +208,8 @@ fn blocks_stay_as_they_are() {
 #[test]
 fn a_file_that_is_another_model_is_not_kept() {
     let lab = lab();
-    // So small are its tokens that float16 has no digits for them, and its last norm so large that it is
-    // sure of them all the same.
+    // The token embeddings are so small that float16 rounds them to zero, and the last norm is so
+    // large that the model is certain all the same.
     let path = lab.path("model/model.safetensors");
     let mut tensors = burn_peft::tensor_file::read_tensors(&path).unwrap();
     for (name, tensor) in &mut tensors {
@@ -236,7 +236,7 @@ fn a_file_that_is_another_model_is_not_kept() {
     answer.failed(&named);
     assert_eq!(tree(&lab.path("")), before);
     lab.ok(&[&export[..], &["f32"]].concat());
-    // Whoever wants no proof gets none, and is told.
+    // The proof can be skipped, and the output says so.
     let said = lab.ok(&[&export[..], &["f16", "--force", "--no-proof"]].concat());
     assert!(said.starts_with("no proof: "), "{said}");
 }
@@ -284,7 +284,7 @@ fn a_modelfile_stays_unless_it_is_to_be_replaced() {
     again(&["--force"]);
     let text = lab.text("Modelfile");
     assert!(text.starts_with("FROM ./b.gguf\nTEMPLATE"), "{text}");
-    // An adapter stands beside its model's file.
+    // A file with an adapter belongs beside the model's file.
     let lora = ["--output", "new/l.gguf", "--adapter", "out", "--lora"];
     let said = lab.ok(&[&["export", "--model", "a.gguf"], &lora[..]].concat());
     assert!(said.contains("KL divergence"), "{said}");
@@ -293,7 +293,7 @@ fn a_modelfile_stays_unless_it_is_to_be_replaced() {
         text.contains("\nADAPTER ./l.gguf\n") && text.starts_with("FROM /"),
         "{text}"
     );
-    // What nobody knows is not guessed.
+    // Unknown formats are not guessed.
     lab.write(
         config,
         "{\"chat_template\": \"{% for m in messages %}{{ m.content }}{% endfor %}\"}",
@@ -357,7 +357,7 @@ fn nothing_is_lost_and_nothing_half_written() {
         &["b.gguf", "--lora", "--adapter", "out"],
         &["lora_alpha = 0: "],
     );
-    // It is no model.
+    // The file is not a model.
     let forward = [
         "forward",
         "--input",

@@ -1,5 +1,5 @@
-//! What is read in the configurations of the families (`fixtures/families/configs_read.json`, made
-//! by transformers), what `peft init` knows, and how weights begin.
+//! How the families' configurations are read (`fixtures/families/configs_read.json`, made by
+//! transformers), which presets `peft init` knows, and how weights are initialised.
 
 use std::collections::BTreeMap;
 use std::fs;

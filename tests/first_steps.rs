@@ -1,4 +1,4 @@
-//! Rows of one's own, by somebody who has read no more than the README.
+//! First steps with rows of one's own, as a reader of the README would take them.
 
 use crate::common::{Lab, with_keys};
 
@@ -42,7 +42,7 @@ fn eval_takes_the_template_that_training_takes() {
         (Some(0), ""),
         "{answer:?}"
     );
-    // The answers alone are predicted, as `peft data` counts them.
+    // Only the answers are predicted, as `peft data` counts them.
     let counted = lab.ok_json(
         &[
             &["data", "faq.csv", "--model", "model", "--summary"],
@@ -106,7 +106,7 @@ fn train_says_how_many_rows_it_evaluates_on_and_which() {
         for line in said {
             assert!(out.contains(line), "{line}: {out}");
         }
-        // The beginning of a prompt, ready for a shell.
+        // The output shows the beginning of a prompt, ready for a shell.
         let way =
             "try it: peft generate --model model --adapter out --prompt $'Question: …\\nAnswer: '";
         assert!(out.contains(way), "{out}");
@@ -128,13 +128,13 @@ fn evaluations_without_rows_are_refused_before_anything_is_made() {
     ];
     for strategy in ["epoch", "steps"] {
         let set = format!("training.eval_strategy={strategy}");
-        // No model is there to be loaded.
+        // No model is loaded: there is none of this name.
         let args = with_keys("plain.toml", &["model=nowhere", &set]);
         lab.fails(&args, &named);
         lab.fails(&[&args[..], &["--dry-run"]].concat(), &named);
     }
     assert!(!lab.path("out").exists());
-    // A folder has rows for it of its own.
+    // A folder has its own rows for validation.
     std::fs::create_dir(lab.path("set")).unwrap();
     for name in ["set/train.jsonl", "set/valid.jsonl"] {
         lab.write(name, lab.read("train.jsonl"));
@@ -169,13 +169,13 @@ fn a_new_file_has_the_keys_that_its_rows_need() {
         "training.max_steps=1",
     ];
     lab.ok(&[&["train", "a7.toml"], &sets[..]].concat());
-    // The first question is what a run continues.
+    // The run continues the first question as its prompt.
     let (file, _) = new("e", "faq.csv");
     assert!(
         file.contains("\nprompt = \"the cat sat 0?\\n\"\n"),
         "{file}"
     );
-    // Nothing is needed, or nothing known yet.
+    // No template is needed, or the file does not exist yet.
     for (name, train) in [("b", "train.jsonl"), ("c", "later.csv")] {
         let (file, said) = new(name, train);
         assert!(

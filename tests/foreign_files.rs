@@ -1,4 +1,4 @@
-//! Files that are something else than their name says, and files with a byte order mark.
+//! Files that are not what their names say, and files with a byte order mark.
 
 use crate::common::{Lab, MERGE};
 

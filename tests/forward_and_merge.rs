@@ -69,7 +69,7 @@ fn a_merged_model_needs_no_adapter() {
     let merged = logits(&lab, &["--model", "new/merged"]);
     assert!(largest_difference(&by_adapter, &merged) < 1e-4);
 
-    // A second time only when told to, and then nothing else is touched.
+    // It merges a second time only with `--force`, and then replaces its own files only.
     lab.fails(&merge, &["new/merged", "not empty", "--force"]);
     lab.write("new/merged/notes", "mine");
     lab.write("new/merged/model.safetensors", "broken");
@@ -111,7 +111,7 @@ fn a_merged_model_without_a_tokenizer_is_told_of_and_can_be_given_one() {
     merge(&["c", "--tokenizer", "nowhere/at/all"]).failed(&["nowhere/at/all"]);
     lab.write("odd.json", &tokenizer);
     assert!(!lab.path("c").exists());
-    // Under the name by which programs find it.
+    // The tokenizer gets the name under which programs look for it.
     assert_eq!(merge(&["c", "--tokenizer", "odd.json"]).code, Some(0));
     assert_eq!(lab.read("c/tokenizer.json"), tokenizer);
 }
@@ -138,7 +138,7 @@ fn logits_that_are_no_numbers_are_written_and_told() {
     assert!(values.iter().any(|logit| logit.is_nan()));
 }
 
-/// Polls for the folder that the model is written into, and ends the process then.
+/// Waits for the folder into which the model is written, and ends the process then.
 #[cfg(unix)]
 #[test]
 fn a_merge_or_an_export_that_a_signal_ends_leaves_nothing() {

@@ -14,13 +14,13 @@ fn a_text_is_continued_and_counted() {
     let ids = answer["token_ids"].as_array().unwrap();
     assert!(!ids.is_empty() && ids.len() <= 12, "{answer}");
     assert!(answer["tokens_per_second"].as_f64().unwrap() > 0.0);
-    // A list of numbers is one line.
+    // A list of numbers is on one line.
     let text = lab.ok(&GENERATE);
     assert!(
         text.contains("\n  \"token_ids\": [") && text.lines().count() == 7,
         "{text}"
     );
-    // What is printed as it comes is the same text.
+    // The text that is printed while it is generated is the same.
     let plain = lab.ok(&[
         "generate",
         "--model",
@@ -57,7 +57,7 @@ fn without_a_number_generation_ends_at_the_last_position() {
     lab.fails(&too_many, &["max_new_tokens 500", "32"]);
 }
 
-/// The mean cross-entropy of the next token, in double precision, from what `forward` gives.
+/// The mean cross-entropy of the next token, in double precision, from the logits of `forward`.
 #[test]
 fn eval_is_the_mean_loss_of_all_tokens() {
     let lab = Lab::with_adapter();
@@ -105,7 +105,7 @@ fn eval_is_the_mean_loss_of_all_tokens() {
         plain.starts_with("loss ") && plain.contains("  perplexity "),
         "{plain}"
     );
-    // With an adapter the base follows on the same line.
+    // With an adapter, the base's figures follow on the same line.
     let eval = ["eval", "--data", "train.jsonl[:2]"];
     let adapted = lab.ok(&[&eval[..], &model].concat());
     let [first, base] = adapted.split("  base: ").collect::<Vec<_>>()[..] else {
@@ -144,13 +144,13 @@ fn eval_says_which_rows_are_left_out() {
     }
 }
 
-/// As `generate` refuses them.
+/// `eval` refuses them as `generate` does.
 #[test]
 fn a_loss_that_is_not_finite_is_no_result() {
     let lab = Lab::with_adapter();
     let file = "model/model.safetensors";
     let mut weights = lab.read(file);
-    // The last row of the last tensor, the embedding, which is the head too.
+    // The last row of the last tensor: the embedding, which is also the head.
     let end = weights.len();
     weights[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     lab.write(file, weights);
@@ -177,7 +177,7 @@ fn a_perplexity_that_no_number_holds_is_told() {
     let file = "model/model.safetensors";
     let mut weights = lab.read(file);
     let end = weights.len();
-    // Of the embedding, which is the head too: the row of a token that all texts lack.
+    // The embedding, which is also the head: the row of a token that is in none of the texts.
     weights[end - 4..].copy_from_slice(&1e6_f32.to_le_bytes());
     lab.write(file, weights);
     let eval = [

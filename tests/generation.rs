@@ -1,4 +1,4 @@
-//! Where a text ends, how the next token is chosen, and which files say so.
+//! Where a text ends, how the next token is chosen, and which files decide it.
 
 use serde_json::{Value, json};
 
@@ -26,22 +26,22 @@ fn spelled(lab: &Lab, id: u64) -> String {
 fn a_text_ends_at_the_tokens_of_all_files() {
     let lab = Lab::new();
     let all = ids(&lab, &[]);
-    // One that the prompt does not have, and what comes before it.
+    // A token that is not in the prompt, and the tokens before it.
     let prompt = "thecatĠ";
     let new = |id: &u64| !spelled(&lab, *id).chars().any(|c| prompt.contains(c));
     let stop = *all.iter().find(|id| new(id)).unwrap();
     let before: Vec<u64> = all.iter().copied().take_while(|id| *id != stop).collect();
     assert!(before.len() < all.len());
 
-    // generation_config.json: one id, or a list.
+    // generation_config.json has one id or a list.
     for eos in [json!(stop), json!([0, stop])] {
         let text = json!({ "eos_token_id": eos }).to_string();
         lab.write("model/generation_config.json", text);
         assert_eq!(ids(&lab, &[]), before, "{eos}");
     }
     std::fs::remove_file(lab.path("model/generation_config.json")).unwrap();
-    // The tokenizer's, beside config.json's 0; special_tokens_map.json goes before
-    // tokenizer_config.json, as in transformers.
+    // The tokenizer's token is used in addition to config.json's 0. As in transformers,
+    // special_tokens_map.json takes precedence over tokenizer_config.json.
     let config = json!({"eos_token": "<|endoftext|>"}).to_string();
     lab.write("model/tokenizer_config.json", config);
     assert_eq!(ids(&lab, &[]), all);
@@ -57,7 +57,7 @@ fn a_text_ends_at_the_tokens_of_all_files() {
         answer.err
     );
 
-    // The samples of a training run end there as well, and the disagreement is said.
+    // The samples of a training run end there too, and a warning tells of the disagreement.
     let answer = lab.peft(&["train", "train.toml"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     let warned = format!("({stop}), and config.json has eos_token_id 0");
@@ -102,7 +102,7 @@ fn generation_config_has_the_defaults_of_the_flags() {
         "12",
     ];
     assert_eq!(ids(&lab, &off), greedy[..12.min(greedy.len())]);
-    // Without do_sample, transformers takes the most likely token whatever else stands there.
+    // Without do_sample, transformers takes the most likely token, whatever the other keys are.
     write(json!({"temperature": 2.0, "max_length": 6}));
     let prompt = lab.ok_json(&GENERATE)["prompt_token_ids"]
         .as_array()
@@ -193,7 +193,7 @@ fn choosing_without_a_choice_is_said() {
     assert_eq!(warned(&["--repetition-penalty", "1.2"]), "");
 }
 
-/// A tokenizer that closes every text with its eos.
+/// A tokenizer that adds its end-of-sequence token to every text.
 #[test]
 fn a_tokenizer_that_closes_every_text_closes_no_prompt() {
     let lab = Lab::new();
@@ -218,7 +218,8 @@ fn a_tokenizer_that_closes_every_text_closes_no_prompt() {
     }
 }
 
-/// The same files as `peft merge`, so that the result has the same eos and chat template.
+/// Full training writes the same files as `peft merge`, so that the result has the same eos token
+/// and chat template.
 #[test]
 fn full_training_writes_what_lies_beside_the_weights() {
     let lab = Lab::with_adapter();
@@ -249,7 +250,7 @@ fn full_training_writes_what_lies_beside_the_weights() {
     );
     let out = lab.ok(&full);
     lab.ok(&adapted("merge", &["--output", "merged"]));
-    // Into a folder that has them already, too.
+    // The same into a folder that has these files already.
     let force = adapted("merge", &["--output", "merged", "--force"]);
     lab.ok(&force);
     for folder in ["full", "merged"] {
@@ -264,7 +265,7 @@ fn full_training_writes_what_lies_beside_the_weights() {
     let data = |model: &str| lab.ok(&["data", "train.jsonl", "--model", model]);
     assert_eq!(data("full"), data("model"));
 
-    // The tokenizer of another place, here a file of another name.
+    // The tokenizer is in another folder, here in a file of another name.
     std::fs::create_dir(lab.path("other")).unwrap();
     lab.write("other/mine.json", lab.read("model/tokenizer.json"));
     lab.write(

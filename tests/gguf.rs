@@ -1,4 +1,4 @@
-//! Models in GGUF files, beside the folders they were made of (`fixtures/gguf`).
+//! Models in GGUF files, compared with the folders from which they were made (`fixtures/gguf`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub fn models() -> Vec<(String, PathBuf)> {
     files.into_iter().map(|path| (name(&path), path)).collect()
 }
 
-/// The folder that a file was made of.
+/// The folder from which a file was made.
 fn folder(name: &str) -> PathBuf {
     match name {
         "gpt2" => fixtures().join("conformance/base-gpt2"),
@@ -34,7 +34,8 @@ fn folder(name: &str) -> PathBuf {
     }
 }
 
-/// The same with what llama.cpp's files have no key for as llama.cpp takes it.
+/// A copy of that folder. For settings that GGUF has no key for, it has the values that llama.cpp
+/// assumes.
 pub fn as_in_llama_cpp(name: &str, into: &Path) {
     for entry in fs::read_dir(folder(name)).unwrap() {
         let path = entry.unwrap().path();
@@ -74,7 +75,7 @@ fn weights_are_the_folders() {
         let mut names: Vec<&str> = expected.names().collect();
         // That file has one block, rounded to 16 bits.
         names.retain(|weight| name != "gpt2" || !weight.contains(".h.1."));
-        // That folder has constants too, which are no weights.
+        // That folder also has constants, which are not weights.
         names.retain(|weight| !weight.ends_with("act_fn.beta") && !weight.ends_with("act_fn.eps"));
         assert_eq!(found.names().collect::<Vec<_>>(), names, "{name}");
         for weight in names {
@@ -110,7 +111,7 @@ fn logits_are_the_folders() {
             logits.try_to_vec().unwrap()
         };
         let logits = |files: &ModelFiles| logits_of(AutoModel::from_files(files, &device()));
-        // Every matrix of the file as it is there.
+        // Every matrix stays in the file's format.
         let kept = ModelFiles::gguf(&path).unwrap();
         let kept = logits_of(AutoModel::from_files_in_blocks(&kept, &device()));
         let dense = logits(&ModelFiles::gguf(&path).unwrap());
@@ -118,7 +119,7 @@ fn logits_are_the_folders() {
         let off = off.fold(0.0, f32::max);
         assert!(off < 1e-5, "{name}: {off}");
         if name == "gpt2" {
-            // Its folder has more: it is there, and that is all.
+            // Its folder has more blocks, so only the number of logits is compared.
             assert_eq!(logits(&ModelFiles::gguf(path).unwrap()).len(), 24 * 199);
             continue;
         }
@@ -132,7 +133,7 @@ fn logits_are_the_folders() {
     }
 }
 
-/// What `tokenizer_files.py` has written.
+/// The files that `tokenizer_files.py` has written.
 fn tokenized() -> (Vec<String>, Value) {
     let text = fs::read_to_string(fixtures().join("gguf/tokenizers.json")).unwrap();
     let mut said: Value = serde_json::from_str(&text).unwrap();
@@ -163,7 +164,7 @@ fn tokens_are_transformers() {
     }
 }
 
-/// A lab with `model.gguf`, so many rows in `rows.jsonl`, and `gguf.toml` to train on them.
+/// A lab with `model.gguf`, this number of rows in `rows.jsonl`, and `gguf.toml` to train on them.
 fn lab(rows: usize) -> Lab {
     let lab = Lab::new();
     let file = fixtures().join("gguf/models/llama_tied.gguf");
@@ -184,7 +185,7 @@ fn commands_take_a_file_as_a_model() {
     .concat());
     lab.ok(&["inspect", "--model", "model.gguf"]);
     lab.ok(&["train", "gguf.toml"]);
-    // Merged, it is a folder of transformers'.
+    // The merged model is a folder as transformers writes it.
     lab.ok(&[
         "merge",
         "--model",
@@ -270,7 +271,7 @@ fn a_run_goes_on_and_what_is_written_names_the_file() {
         assert!(text.contains("model.gguf"), "{name}: {text}");
         assert!(!text.contains("peft-gguf-"), "{name}: {text}");
     }
-    // Other weights are none to go on with, and only those.
+    // A run is not resumed on other weights. It is on the same weights under another name.
     let mut bytes = lab.read("model.gguf");
     lab.write("same.gguf", &bytes);
     let at = bytes.len() - 40;
@@ -283,7 +284,7 @@ fn a_run_goes_on_and_what_is_written_names_the_file() {
     ]);
     let answer = peft(&resume("model=same.gguf"));
     assert_eq!(answer.code, Some(0), "{answer:?}");
-    // Nothing is left of any of them.
+    // None of the temporary folders is left.
     assert_eq!(lab.names("tmp"), Vec::<String>::new());
 }
 
@@ -294,7 +295,7 @@ fn a_run_that_ctrl_c_ends_at_once_leaves_nothing_in_the_temporary_files() {
     use std::process::Stdio;
 
     let lab = lab(4000);
-    // A step of all rows, one of which Ctrl-C finds in the middle.
+    // A single step has all rows, so that Ctrl-C interrupts it in the middle.
     let sets = [
         "training.max_steps=100000",
         "training.gradient_accumulation_steps=1000",

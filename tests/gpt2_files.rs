@@ -1,4 +1,4 @@
-//! GPT-2 from and to Hugging Face folders.
+//! GPT-2 is read from Hugging Face folders and written to them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ fn a_checkpoint_is_written_back_byte_for_byte() {
     assert!(saved(&model) == original);
 }
 
-/// GPT-2 on the Hub has no `transformer.` prefix and holds the causal mask as buffers.
+/// GPT-2 on the Hub has no `transformer.` prefix, and has the causal mask as buffers.
 #[test]
 fn names_of_the_bare_model_and_buffers() {
     let bare = folder(|weights| {
@@ -61,7 +61,7 @@ fn names_of_the_bare_model_and_buffers() {
     assert!(saved(&load(bare.path()).unwrap()) == saved(&base));
 }
 
-/// An untied head is torch's Linear: `[vocab, d]` in the file.
+/// An untied head is stored as by torch's Linear: `[vocab, d]`.
 #[test]
 fn an_untied_head_comes_back_as_it_was() {
     let nano = fixtures().join("nano-sort");
@@ -74,8 +74,9 @@ fn an_untied_head_comes_back_as_it_was() {
     assert_eq!(read(written.path()), read(&nano));
 }
 
-/// As transformers 5 does it, whatever config.json says; with a head of twice the embedding the
-/// logits are twice those of the tied model. One that is alone is the embedding too.
+/// A head in the file is used as in transformers 5, whatever config.json says: if it is twice the
+/// embedding, the logits are twice those of the tied model. If only one of the two is in the file,
+/// it is used for both.
 #[test]
 fn a_head_beside_a_tied_embedding_is_kept_where_it_differs() {
     let inputs = fixtures().join("conformance/cases/gpt2_lora");

@@ -1,4 +1,5 @@
-//! Frozen weights in 16 bits on the device: a GPU multiplies in them, the CPU's kernels widen f16.
+//! Frozen weights in 16 bits on the device. A GPU multiplies in 16 bits; the CPU's kernels widen
+//! float16 first.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -11,7 +12,8 @@ use crate::common::device;
 use crate::conformance::{base, batch, fixtures, without_dropout};
 use crate::steps::all;
 
-/// Those of bf16 and f16 that the device computes in, with the bits after their first.
+/// The types among bfloat16 and float16 in which the device computes, with the number of their
+/// mantissa bits.
 fn types() -> impl Iterator<Item = (FloatDType, i32)> {
     let all = [(FloatDType::F16, 10), (FloatDType::BF16, 7)].into_iter();
     all.filter(|&(dtype, _)| device().supports_dtype(DType::from(dtype)))
@@ -25,13 +27,14 @@ fn numbers(shape: [usize; 2], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// What each row is multiplied with: gradients of a mean loss are as small, and no row is another's
-/// measure.
+/// A factor for each row. Gradients of a mean loss are as small as some of these, and no row may
+/// spoil the precision of another.
 fn sizes(device: &Device) -> Tensor<2> {
     Tensor::from_data([[1e-7f32], [1e5], [0.0], [1.0], [1e-12]], device)
 }
 
-/// The output for inputs and the gradient for weights of the output, both with rows of all sizes.
+/// The output for the inputs, and the gradient for the weights of the output. Both have rows of
+/// very different sizes.
 fn both(device: &Device, product: &dyn Fn(Tensor<2>) -> Tensor<2>) -> [Vec<f32>; 2] {
     let x = (numbers([5, 200], device) * sizes(device)).autodiff();
     let x = x.require_grad();
@@ -56,8 +59,8 @@ fn assert_near(found: [Vec<f32>; 2], expected: [Vec<f32>; 2], bits: i32, what: &
     }
 }
 
-/// Each row of a product and of its gradient is as exact as its largest number in the type, whatever
-/// the other rows are; so with quantised weights.
+/// Each row of a product and of its gradient is as exact as the type allows for its largest number,
+/// whatever the other rows are. The same holds for quantised weights.
 #[test]
 fn products_keep_the_range_of_every_row() {
     let cpu = Device::flex();
@@ -82,8 +85,8 @@ fn products_keep_the_range_of_every_row() {
     }
 }
 
-/// A model's gradients are those with its base in 32 bits, of a loss as small as accumulation and
-/// averaging make one.
+/// The gradients equal those with a base in 32 bits, even for a loss made very small by
+/// accumulation and averaging.
 #[test]
 fn gradients_of_a_small_loss_are_not_lost() {
     let case = fixtures().join("conformance/cases/gpt2_lora");

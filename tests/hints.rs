@@ -1,9 +1,9 @@
-//! What is said to somebody who comes from another tool, or mistypes.
+//! Messages for users who mistype something or come from another tool.
 
 use crate::common::{Lab, adapted};
 
-/// Calls `peft` wrongly; what it says has to hold all these, and no more than one line of it names
-/// the mistake.
+/// Calls `peft` in a wrong way. The message has to contain all of `named`, and at most one line may
+/// name the mistake.
 #[track_caller]
 fn wrong(lab: &Lab, args: &[&str], named: &[&str]) -> String {
     let answer = lab.peft(args);
@@ -135,7 +135,7 @@ fn commands_of_other_tools_are_answered_with_ours() {
         let text = wrong(&lab, args, &[ours]);
         assert_eq!(lab.peft(args).code, Some(2), "{text}");
     }
-    // What is only mistyped is left to the parser.
+    // clap itself handles what is only mistyped.
     wrong(&lab, &["trian"], &["similar", "'train'"]);
 }
 

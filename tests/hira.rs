@@ -1,4 +1,4 @@
-//! HiRA on an embedding, against Python's peft (`fixtures/hira/make.py`).
+//! HiRA on an embedding, compared with Python's peft (`fixtures/hira/make.py`).
 
 use burn_peft::{PeftModel, files};
 
@@ -25,7 +25,7 @@ fn on_an_embedding_as_in_peft() {
         let bytes = |folder: &std::path::Path| std::fs::read(folder.join(name)).unwrap();
         assert!(bytes(folder.path()) == bytes(&case), "{name} differs");
     }
-    // A new one begins by changing nothing.
+    // A new adapter changes nothing at first.
     let config = files::read_config(&case).unwrap();
     let new = PeftModel::new(base(), "default", config).unwrap();
     close("base_logits", logits(&new, &case));

@@ -1,4 +1,5 @@
-//! Files made to harm: each is an error, soon, in little memory and without a panic.
+//! Files that are made to do harm: each gives an error, quickly, in little memory and without a
+//! panic.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,7 @@ fn sizes_beyond_any_memory_are_refused() {
     assert!(!lab.path("new").exists());
 }
 
-/// A pattern that a backtracking matcher takes for ever with.
+/// A pattern for which a backtracking matcher would take forever.
 #[test]
 fn a_split_pattern_that_never_ends_is_stopped() {
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! `--model ID`: the model comes from the Hub, here a server on this machine.
+//! `--model ID`: the model comes from the Hub, here from a server on this machine.
 
 #[path = "../crates/models/src/hub/test_server.rs"]
 pub mod server;

@@ -1,4 +1,4 @@
-//! `add_weighted_adapter` for (IA)³, against Python's peft (`fixtures/weighted_ia3/make.py`).
+//! `add_weighted_adapter` for (IA)³, compared with Python's peft (`fixtures/weighted_ia3/make.py`).
 
 use std::sync::Arc;
 

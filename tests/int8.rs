@@ -1,4 +1,4 @@
-//! A base whose products are made in eight bits (`int8_compute`).
+//! A base whose products are computed in eight bits (`int8_compute`).
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -18,7 +18,7 @@ use crate::steps::all;
 const INT8: FrozenForm = FrozenForm::Int8 { head: false };
 const WITH_HEAD: FrozenForm = FrozenForm::Int8 { head: true };
 
-/// The base of a case with values that its rounded weights stand for.
+/// The base of a case, with the values that its rounded weights stand for.
 fn rounded_base(case: &std::path::Path) -> AutoModel {
     let mut model = AutoModel::from_files(&base_files(case), &device()).unwrap();
     quantize_frozen(&mut model, WITH_HEAD).unwrap();
@@ -33,7 +33,7 @@ pub fn numbers(data: &[Option<TensorData>]) -> Vec<f32> {
 }
 
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    // Also where both are zero: of tokens that are not in the batch.
+    // Also if both are zero, as for tokens that are not in the batch.
     if a == b {
         return 1.0;
     }
@@ -44,8 +44,8 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Every method learns from such a base what it learns from the values that it stands for, and with
-/// gradient checkpointing exactly the same.
+/// With such a base, every method has nearly the gradients that it has with the dequantised values.
+/// With gradient checkpointing they are the same.
 #[test]
 fn every_method_runs_in_eight_bits() {
     let mut compared = 0;
@@ -72,14 +72,14 @@ fn every_method_runs_in_eight_bits() {
             "{}: {loss}, not {expected}",
             case.display()
         );
-        // RandLoRA's sums of 64 bases cancel, and with them what is exact of its gradient.
+        // RandLoRA's sums of 64 bases cancel, and the exact part of its gradient with them.
         let is_exact = !case.ends_with("gpt2_randlora");
         assert!(
             !is_exact || near > COSINE_BOUND,
             "{}: cosine {near}",
             case.display()
         );
-        // Those of virtual tokens come on their own.
+        // The gradients of virtual tokens are returned separately.
         let checkpointed = rounded.checkpointed_backward(&batch, 1.0);
         if let Some(done) = checkpointed.filter(|done| done.extra.is_empty()) {
             let again = numbers(&all(&rounded, &done.gradients));
@@ -94,7 +94,7 @@ fn every_method_runs_in_eight_bits() {
 const LOSS_BOUND: f32 = 5e-3;
 const COSINE_BOUND: f64 = 0.998;
 
-/// What is kept, in which form.
+/// Which weights are stored in which form.
 #[test]
 fn linear_weights_are_bytes_and_the_head_where_it_is_asked() {
     for (form, head) in [(INT8, false), (WITH_HEAD, true)] {
@@ -108,13 +108,13 @@ fn linear_weights_are_bytes_and_the_head_where_it_is_asked() {
     }
 }
 
-/// Merging rounds again, as in PEFT; taking it out again is exact.
+/// Merging rounds again, as in PEFT. Unmerging is exact.
 #[test]
 fn merging_rounds_and_unmerging_is_exact() {
     assert_merging_rounds(WITH_HEAD, "wte is quantised");
 }
 
-/// Nothing is rounded anew where an output layer gets a weight of its own.
+/// Nothing is rounded again if the output layer gets its own weight.
 #[test]
 fn an_untied_head_keeps_its_bytes() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
@@ -125,9 +125,9 @@ fn an_untied_head_keeps_its_bytes() {
     assert_eq!(logits(&model, &case), before);
 }
 
-/// Two hundred steps of the quick start's task on the small GPT-2 it ships, which is trained: the loss
-/// on the validation data is near that in 32 bits, in this mode and with the
-/// adapter on the base in 32 bits.
+/// Two hundred steps of the quick start on its small GPT-2, whose weights are trained. The loss on
+/// the validation data is close to that in 32 bits, both in this mode and with the adapter on the
+/// base in 32 bits.
 #[test]
 fn two_hundred_steps_end_near_those_in_32_bits() {
     let lab = Lab::new();
@@ -176,12 +176,12 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
     println!("{expected:?} {found:?}");
     for (found, expected) in found.iter().zip(&expected) {
         let off = (found - expected).abs() / expected;
-        // Runs of 200 such steps part by as much of themselves: in bf16 they end 0.6 % off.
+        // Any two such runs of 200 steps differ by as much: in bf16 the loss is 0.6 % off.
         assert!(off < 0.015, "{found} is {off:.4} off {expected}");
     }
 }
 
-/// From training over resuming to use: the adapter is like any other.
+/// From training over resuming to use, the adapter is like any other.
 #[test]
 fn a_run_from_start_to_end() {
     let lab = Lab::new();
@@ -203,11 +203,11 @@ fn a_run_from_start_to_end() {
     assert!(!config.contains("quant_type"), "{config}");
     lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
-    // With checkpointing the same products are made again.
+    // With checkpointing, the same products are computed again.
     let forgetful = ["--force", "--set", "training.gradient_checkpointing=true"];
     lab.ok(&[&args[..], &forgetful].concat());
 
-    // Without it the base is another one, and so are its bytes.
+    // Without `int8_compute` the base is another one, and so are its bytes.
     let resumed = ["train", "train.toml", "--resume", "out/checkpoint-2"];
     lab.peft(&resumed).failed(&["quantization_config"]);
     let in_4 = ["--set", "quantization_config.load_in_4bit=true"];
@@ -234,14 +234,15 @@ fn a_run_from_start_to_end() {
     failed(&[in_8, fp4], &["fp4", "keep one of the two"]);
 }
 
-/// The bits of all scales of a weight in eight bits that are not zero, sorted, and its columns' factors.
+/// The bits of all scales of a weight in eight bits that are not zero, sorted; and the factors of
+/// its columns.
 fn scales_and_factors(weight: &Int8Weight) -> (Vec<u16>, Vec<f32>) {
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     weight.visit_bytes(&mut |piece| pieces.push(piece.to_vec()));
     let factors = pieces.pop().unwrap();
     let factors = factors.as_chunks::<4>().0;
     let factors = factors.iter().map(|bytes| f32::from_ne_bytes(*bytes));
-    // As many pieces of codes as of scales.
+    // There are as many pieces of codes as of scales.
     let scales = pieces.split_off(pieces.len() / 2).concat();
     let scales = scales.as_chunks::<2>().0;
     let scales = scales.iter().map(|bytes| u16::from_ne_bytes(*bytes));
@@ -250,8 +251,8 @@ fn scales_and_factors(weight: &Int8Weight) -> (Vec<u16>, Vec<f32>) {
     (scales, factors.collect())
 }
 
-/// The codes and scales of a GGUF file's `Q8_0` blocks are the base's, and not rounded once more; all
-/// commands run on it.
+/// The base keeps the codes and scales of a GGUF file's `Q8_0` blocks and does not round them
+/// again. All commands run on it.
 #[test]
 fn a_base_in_q8_0_keeps_the_codes_of_its_file() {
     let lab = Lab::new();
@@ -278,7 +279,7 @@ fn a_base_in_q8_0_keeps_the_codes_of_its_file() {
         };
         let blocks = slot.blocks().unwrap();
         assert_eq!(blocks.block_type(), BlockType::Q8_0, "{path}");
-        // The bytes of the file: of each block a scale and 32 codes.
+        // The bytes of the file: for each block a scale and 32 codes.
         let bytes = blocks.bytes();
         assert!(
             file.windows(bytes.len()).any(|part| part == bytes),
@@ -326,7 +327,7 @@ fn a_base_in_q8_0_keeps_the_codes_of_its_file() {
     lab.ok(&[&["generate"], &on_it[..], &["--prompt", "the cat"], &flags].concat());
 }
 
-/// What the flags do to logits, for rows of one adapter and of several.
+/// How the flags change logits, for rows of one adapter and of several.
 #[test]
 fn forward_rounds_as_it_is_told() {
     let lab = Lab::with_adapter();
@@ -369,7 +370,7 @@ fn forward_rounds_as_it_is_told() {
     assert!(refused.err.contains("cannot be used with"), "{refused:?}");
 }
 
-/// A model without an output layer has none to round, and its embedding is not rounded in its place.
+/// A model without an output layer has nothing to round, and its embedding is not rounded instead.
 #[test]
 fn int8_head_leaves_an_embedder_as_it_is() {
     let lab = Lab::new();
@@ -387,7 +388,7 @@ fn int8_head_leaves_an_embedder_as_it_is() {
     assert_eq!(said.matches("no output layer").count(), 1, "{said}");
 }
 
-/// Rounding hides no broken weight.
+/// Rounding does not hide a broken weight.
 #[test]
 fn a_broken_base_is_named() {
     let lab = Lab::with_adapter();

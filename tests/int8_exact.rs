@@ -1,13 +1,13 @@
-//! How exact products in eight bits are on models that are really trained: the table of
+//! How exact products in eight bits are, measured on trained models: the table in
 //! `docs/quantization.md`.
 //!
 //! ```text
 //! cargo test --release --test suite -- int8_exact --nocapture
 //! ```
 //!
-//! The small GPT-2 of `assets/tiny-gpt2` is measured always; SmolLM2-135M-Instruct where
-//! `BURN_PEFT_SMOLLM2` names the folder that `fixtures/smollm2/make.py` makes, and
-//! `BURN_PEFT_EXACT=all` asks for what takes a quarter of an hour.
+//! The small GPT-2 in `assets/tiny-gpt2` is always measured. SmolLM2-135M-Instruct is measured if
+//! `BURN_PEFT_SMOLLM2` names the folder that `fixtures/smollm2/make.py` makes.
+//! `BURN_PEFT_EXACT=all` adds the runs that take a quarter of an hour.
 
 use std::fs;
 use std::path::{Path as File, PathBuf};
@@ -27,7 +27,7 @@ use crate::common::{Lab, device};
 use crate::int8::{cosine, numbers};
 use crate::steps::all;
 
-/// A way to keep a base.
+/// A way to store a base.
 #[derive(Clone, Copy)]
 struct Way<'a> {
     name: &'a str,
@@ -57,13 +57,13 @@ const fn way<'a>(name: &'a str, keys: &'a [&'a str]) -> Way<'a> {
 
 const POSITIONS: usize = 5_000;
 
-/// What is measured of one way.
+/// The figures of one way.
 #[derive(Clone, Debug)]
 struct Exact {
     top1: Vec<i64>,
     gradient: Vec<f32>,
     share: f64,
-    /// After 200 steps; and of the adapter on the base in 32 bits.
+    /// The loss after 200 steps, and that of the adapter on the base in 32 bits.
     losses: Option<[f64; 2]>,
 }
 
@@ -111,7 +111,7 @@ fn rows(model: &File, length: usize) -> Vec<Vec<i64>> {
     rows.take(POSITIONS.div_ceil(length)).collect()
 }
 
-/// The likeliest next token at every position, of the base alone.
+/// The likeliest next token at every position, by the base alone.
 fn top1(model: &LanguageModel, rows: &[Vec<i64>]) -> Vec<i64> {
     let of_row = |row: &Vec<i64>| {
         let ids = Tensor::<1, Int>::from_data(row.as_slice(), &device());
@@ -124,7 +124,7 @@ fn top1(model: &LanguageModel, rows: &[Vec<i64>]) -> Vec<i64> {
     found
 }
 
-/// The gradient of a new adapter at the first step.
+/// The gradient of a new adapter in the first step.
 fn gradient(model: AutoModel, way: Way, rows: &[Vec<i64>]) -> Vec<f32> {
     set_seed(7, &device());
     let config = LoraConfig::new()
@@ -207,8 +207,8 @@ fn measure(model: &File, way: Way, length: usize, train: Option<&[&str]>) -> Exa
     }
 }
 
-/// Prints the table and holds it against what is promised: the least cosine and share of tokens, which
-/// further ways have of their own.
+/// Prints the table, and checks it against the promised smallest cosine and share of equal tokens.
+/// Each of the `further` ways has its own.
 fn table(
     name: &str,
     model: &File,
@@ -269,7 +269,8 @@ fn the_small_gpt2() {
         "The small GPT-2 of `assets/tiny-gpt2`",
         &root("assets/tiny-gpt2"),
         64,
-        // At the quick start's own rate runs part by as much of themselves: in bf16 they end 0.6 % off.
+        // At the quick start's own rate, any two runs differ by as much: in bf16 the loss is 0.6 %
+        // off.
         Some(&["training.learning_rate=2e-3"]),
         [0.999, 0.98],
         &[],

@@ -1,5 +1,6 @@
-//! GPT-2's shapes on a device with the limits that every WebGPU device has: 128 MiB a binding and
-//! 65,535 workgroups a dimension. Needs a build with `wgpu` and a Vulkan driver (lavapipe is one).
+//! GPT-2's shapes on a device with the limits that every WebGPU device has: 128 MiB per binding and
+//! 65,535 workgroups per dimension. These tests need a build with `wgpu` and a Vulkan driver (such
+//! as lavapipe).
 
 use std::future::Future;
 use std::pin::pin;
@@ -23,7 +24,7 @@ use crate::common::largest_difference;
 use crate::conformance::without_dropout;
 use crate::steps::all;
 
-/// Outside of browsers these futures are ready as soon as they are asked.
+/// Outside of browsers, these futures are ready at once.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -34,7 +35,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Nothing where no driver is installed.
+/// `None` if no driver is installed.
 fn device_with_default_limits() -> Option<Device> {
     let backend = wgpu::Backend::Vulkan;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -49,14 +50,14 @@ fn device_with_default_limits() -> Option<Device> {
     let descriptor = wgpu::DeviceDescriptor {
         required_features: adapter.features().difference(mappable),
         required_limits: wgpu::Limits {
-            // CubeCL sizes workgroups by what the adapter can, not by what the device was given.
+            // CubeCL sizes workgroups by the limits of the adapter, not by those of the device.
             max_compute_invocations_per_workgroup: of_adapter.max_compute_invocations_per_workgroup,
             max_compute_workgroup_size_x: of_adapter.max_compute_workgroup_size_x,
             max_compute_workgroup_size_y: of_adapter.max_compute_workgroup_size_y,
             max_compute_workgroup_size_z: of_adapter.max_compute_workgroup_size_z,
             ..wgpu::Limits::default()
         },
-        // SAFETY: shaders are checked as elsewhere; CubeCL asks for the same features.
+        // SAFETY: shaders are checked as on any device. CubeCL asks for the same features.
         experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
         ..Default::default()
     };
@@ -103,7 +104,7 @@ fn shape(name: &str, vocab_size: usize) -> Vec<usize> {
     }
 }
 
-/// Values that a seed would not make alike on two devices.
+/// Fixed values, since a seed gives other values on another device.
 fn values(shape: &[usize]) -> TensorData {
     let count = shape.iter().product();
     let values: Vec<f32> = (0..count)
@@ -130,7 +131,7 @@ fn what_fits_is_computed_and_what_does_not_is_named() {
     };
     assert_eq!(max_tensor_bytes(&device), Some(128 << 20));
 
-    // GPT-2's own embedding: 154 MB.
+    // GPT-2's own embedding has 154 MB.
     let error = load_weights(&mut gpt2(50257, &device), |_| {
         Ok(Some(values(&[50257, 768])))
     });
@@ -160,7 +161,8 @@ fn what_fits_is_computed_and_what_does_not_is_named() {
     );
 }
 
-/// Loss, gradients and the logits of the next token, with a frozen base in `dtype` if it is given.
+/// Loss, gradients, and the logits of the next token. The base is frozen in `dtype` if one is
+/// given.
 fn in_training(files: &ModelFiles, device: &Device, dtype: Option<FloatDType>) -> [Vec<f32>; 3] {
     let model = GPT2LMHeadModel::from_files_lazily(files, device, dtype).unwrap();
     let mut model = get_peft_model(model, IA3Config::default()).unwrap();

@@ -1,5 +1,6 @@
-//! Methods on a small linear network, against numbers of Python's peft (`fixtures/linear/make.py`):
-//! those that it cannot put on GPT-2, and a second shape for some of the others.
+//! Methods on a small linear network, compared with numbers from Python's peft
+//! (`fixtures/linear/make.py`): those that PEFT cannot put on GPT-2, and a second shape for some of
+//! the others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,7 @@ fn outputs_with_without_and_merged() {
         let model = PeftModel::from_pretrained(net(), &case, true).unwrap();
         let output = model.forward(x.clone()).into_data();
         assert_close(&case, "output", output, &expected["output"]);
-        // A trained bias stays where it is.
+        // A trained bias is not switched off with the adapter.
         let biases = ["boft", "miss", "delora"];
         if !biases.iter().any(|name| case.ends_with(name)) {
             let base = model.disable_adapter(|model| model.forward(x.clone()));
@@ -169,7 +170,7 @@ fn trees_are_printed_as_in_pytorch() {
     }
 }
 
-/// A place outside of the weight, or between two entries, is an error.
+/// An index outside the weight, or between two entries, is an error.
 #[test]
 fn shira_refuses_places_that_are_none() {
     let case = fixtures().join("linear/shira");
@@ -192,7 +193,7 @@ fn shira_refuses_places_that_are_none() {
     }
 }
 
-/// The places that PyTorch draws, with a seed and without.
+/// The indices are those that PyTorch draws, with a seed and without one.
 #[test]
 fn shira_draws_what_pytorch_draws() {
     let case = fixtures().join("linear/shira");
@@ -220,7 +221,7 @@ fn shira_draws_what_pytorch_draws() {
     );
 }
 
-/// BOFT's dropout puts the identity in the place of one of the four blocks of `fc2`, in training.
+/// In training, BOFT's dropout replaces one of the four blocks of `fc2` by the identity.
 #[test]
 fn boft_leaves_out_blocks() {
     let case = fixtures().join("linear/boft");

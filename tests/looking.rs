@@ -1,5 +1,5 @@
-//! Looking before training: rows that are too long, rows without a model, folders of rows, what help
-//! says.
+//! Looking before training: rows that are too long, rows without a model, folders of rows, help
+//! texts.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn rows_that_are_too_long_are_counted_and_seen() {
     let report = lab.ok_json(&["data", "a.jsonl", "--model", "model", "--summary"]);
     assert_eq!(report["too_long"], 2);
     assert_eq!(report["packed_to"], N_POSITIONS);
-    // Training still stops at them, and where they are cut there are none.
+    // Training still refuses these rows. If they are cut, none is too long.
     lab.fails(
         &["train", "train.toml", "--set", "data.train=a.jsonl"],
         &["a.jsonl line 1 has 41 tokens", "data.max_length to 32"],
@@ -169,7 +169,7 @@ fn a_folder_of_splits_is_read() {
     };
     assert_eq!((eval("set"), eval("set:train")), (3, 6));
 
-    // The rows for validation are evaluated on without a word in the file.
+    // If the file names no validation rows, those of the folder are used.
     let file = lab.text("train.toml");
     let file = file.replace("\"train.jsonl\"", "\"set\"");
     let without = file.replace("validation = \"train.jsonl[4:]\"\n", "");
@@ -183,7 +183,7 @@ fn a_folder_of_splits_is_read() {
     let error = lab.fails(&["data", "set:dev2"], &["no file of the split", "set"]);
     assert!(error.contains("valid.jsonl"), "{error}");
 
-    // As `datasets` names them, in any kind of file.
+    // Names as `datasets` has them, with any type of file.
     fs::create_dir_all(lab.path("csv/data")).unwrap();
     lab.write("csv/data/train-00000-of-00001.csv", "text\nthe cat\n");
     lab.write(
@@ -240,7 +240,7 @@ fn help_names_what_is_read_and_the_device_last() {
         let at = options.iter().position(|line| line.starts_with("--device"));
         assert_eq!(at.is_some(), computes, "{help}");
         if let Some(at) = at {
-            // What every command has may come after it.
+            // Only the options that every command has may follow.
             let after = options[at + 1..].iter();
             let own = after.filter(|line| {
                 !["-v", "-h", "-V", "-q"]

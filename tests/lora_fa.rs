@@ -1,4 +1,4 @@
-//! LoRA-FA against Python's peft (`fixtures/lora_fa/make.py`).
+//! LoRA-FA, compared with Python's peft (`fixtures/lora_fa/make.py`).
 
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};

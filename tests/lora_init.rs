@@ -1,4 +1,5 @@
-//! Initialisations that are made from the weight: the base plus the adapter is the untouched base.
+//! Initial values that are computed from the weight: base and adapter together equal the untouched
+//! base.
 
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
@@ -29,7 +30,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// On GPT-2, whose layers are `Conv1D`, square ones and others.
+/// On GPT-2, whose layers are `Conv1D`, both square and not square.
 #[test]
 fn the_base_with_the_adapter_is_the_untouched_base() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
@@ -47,7 +48,7 @@ fn the_base_with_the_adapter_is_the_untouched_base() {
                 difference < 1e-5 * size,
                 "{init:?} {use_dora}: {difference} of {size}"
             );
-            // A and B are something: without them the base is another one.
+            // A and B are not zero, so the base without them is another one.
             if init != InitLoraWeights::Orthogonal {
                 let left = model.disable_adapter(|model| logits(model, &case));
                 assert!(largest_difference(&left, &untouched) > 1e-2, "{init:?}");
@@ -58,7 +59,8 @@ fn the_base_with_the_adapter_is_the_untouched_base() {
     }
 }
 
-/// The weights left and the adapter's change of them, against those under `prefix` in a file.
+/// Compares the rest of the weights, and the adapter's change of them, with those under `prefix` in
+/// a file.
 fn assert_starts_as(config: LoraConfig, file: &str, prefix: &str) {
     let expected = tensor_file::read_tensors(&fixtures().join(file)).unwrap();
     let scaling = config.lora_alpha / config.r as f64;
@@ -79,7 +81,7 @@ fn assert_starts_as(config: LoraConfig, file: &str, prefix: &str) {
     }
 }
 
-/// Against `torch.linalg.svd` and `qr` by way of PEFT, on `Linear`.
+/// Compared with PEFT's results from `torch.linalg.svd` and `qr`, on `Linear`.
 #[test]
 fn pissa_and_olora_take_what_peft_takes() {
     for (name, init) in [
@@ -92,7 +94,7 @@ fn pissa_and_olora_take_what_peft_takes() {
     }
 }
 
-/// Against bitsandbytes and peft (`fixtures/loftq/make.py`).
+/// Compared with bitsandbytes and peft (`fixtures/loftq/make.py`).
 #[test]
 fn loftq_quantises_and_makes_up_for_it_as_peft_does() {
     for loftq_bits in [4, 8] {
@@ -144,7 +146,7 @@ fn a_trained_adapter_is_converted_to_one_for_the_untouched_base() {
             let (model, initial) = trained(config);
             let expected = output(&model);
 
-            // As it is, it needs the same start again.
+            // Saved as it is, the adapter needs the same initialisation again when it is loaded.
             let folder = tempfile::tempdir().unwrap();
             model.save_pretrained(folder.path()).unwrap();
             let again = PeftModel::from_pretrained(net(), folder.path(), false).unwrap();
@@ -172,7 +174,8 @@ fn a_trained_adapter_is_converted_to_one_for_the_untouched_base() {
     assert!(error.contains("init_lora_weights = true"), "{error}");
 }
 
-/// By way of the weights alone: of twice the rank it is exact, and the error is told.
+/// Converts by the weights alone. With twice the rank the result is exact, and the reported error
+/// says so.
 #[test]
 fn the_conversion_to_lora_knows_what_was_taken() {
     for (init, exact) in [
@@ -194,7 +197,7 @@ fn the_conversion_to_lora_knows_what_was_taken() {
     }
 }
 
-/// The weight that is left is the same for two adapters of one configuration.
+/// Two adapters of one configuration leave the same rest of the weight.
 #[test]
 fn an_adapter_that_took_a_part_is_swapped_for_its_like() {
     let pissa = || config(InitLoraWeights::Pissa { niter: None }).with_target_modules(["fc1"]);
@@ -215,7 +218,8 @@ fn an_adapter_that_took_a_part_is_swapped_for_its_like() {
     }
 }
 
-/// The commands: a training that saves it converted, and a conversion by the first values.
+/// The commands: a training that saves the adapter converted, and a conversion with the initial
+/// values.
 #[test]
 fn the_commands_convert_too() {
     let lab = Lab::new();

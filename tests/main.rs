@@ -1,4 +1,5 @@
-//! The integration tests: one binary, so that Burn is linked once. They drive the built `peft`.
+//! The integration tests. They are one binary, so that Burn is linked only once, and run the built
+//! `peft`.
 
 mod adalora;
 mod adapters;

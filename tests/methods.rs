@@ -1,4 +1,4 @@
-//! What holds for every method that acts at layers: by the command, from nothing but its name.
+//! Checks of every method that acts at layers, by the command and the method's name.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use burn_peft::methods::{AdaLoraConfig, config_from_fields};
 use crate::common::{Lab, adapted};
 use crate::linear_methods::net;
 
-/// Each method with the keys it needs for a model 16 wide, and whether it can be merged.
+/// Each method with the keys it needs for a model of width 16, and whether it can be merged.
 pub const METHODS: [(&str, &[&str], bool); 27] = [
     ("GRALORA", &["hybrid_r=2"], true),
     ("RANDLORA", &[], true),
@@ -80,7 +80,7 @@ pub const METHODS: [(&str, &[&str], bool); 27] = [
     ),
 ];
 
-/// The file is LoRA's: only the method is set, and what it needs.
+/// The file is written for LoRA; only the method and the keys it needs are set.
 #[test]
 fn training_saving_resuming_and_merging() {
     let lab = Lab::new();
@@ -119,7 +119,7 @@ fn training_saving_resuming_and_merging() {
             "{peft_type} {losses:?}"
         );
 
-        // From the middle on, as if it had never stopped.
+        // Resumed from the middle, it ends as if it had never stopped.
         fs::remove_dir_all(lab.path("out/checkpoint-6")).unwrap();
         fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
         args.push("--resume");

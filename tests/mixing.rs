@@ -1,4 +1,5 @@
-//! Several data sets in `data.train`: their counts, what is said of them, and runs that are stopped.
+//! Several data sets in `data.train`: their counts, the messages about them, and runs that are
+//! interrupted.
 
 use serde_json::json;
 
@@ -64,8 +65,8 @@ fn lab() -> Lab {
     lab
 }
 
-/// Lasting 10/3, 4/2 and 2/1 rows of their weights, the first set ends the epoch: 10 of it, 20/3 and
-/// 10/3 of the others.
+/// Divided by their weights, the sets have 10/3, 4/2 and 2/1 rows. So the first one ends the epoch,
+/// which has 10 of its rows, and 20/3 and 10/3 of the others.
 #[test]
 fn the_mixture_is_shown() {
     let lab = lab();
@@ -116,7 +117,7 @@ fn the_mixture_is_shown() {
         RUN.replace("all_exhausted", "first_exhausted"),
     );
     let shown = lab.ok_json(&["data", "first.toml", "--summary"]);
-    // Of both others 2 for each unit of weight: they end together.
+    // The other two sets have 2 rows for each unit of weight, so they end together.
     let rows: Vec<_> = (0..3)
         .map(|i| shown["sets"][i]["epoch"]["sequences"].as_u64())
         .collect();
@@ -151,9 +152,9 @@ fn a_run_says_what_it_trains_on() {
         out.contains("an epoch is 20 examples: 10 of a.jsonl, 7 of b.csv"),
         "{out}"
     );
-    // Ten batches an epoch, two of them a step.
+    // Ten batches per epoch, two batches per step.
     assert!(out.contains("after training, 10 steps"), "{out}");
-    // What is written of the run repeats it.
+    // The configuration that the run wrote repeats it.
     let again = ["--set", "training.output_dir=again"];
     lab.ok(&[&["train", "out/config.toml"][..], &again].concat());
     assert_eq!(metrics(&lab, "again"), metrics(&lab, "out"));
@@ -180,7 +181,7 @@ fn rows_of_several_shapes_are_evaluated_on() {
     let out = lab.ok(&run);
     let said = "c.jsonl, b.csv: 4 examples to evaluate on";
     assert!(out.contains(said), "{out}");
-    // What is evaluated on is free: the run goes on.
+    // The validation data may change: the run can still be resumed.
     lab.write("run.toml", RUN);
     let out = lab.ok(&[&run[..3], &["training.max_steps=9", "--resume"]].concat());
     assert!(out.starts_with("resuming from out/checkpoint-7"), "{out}");
@@ -323,7 +324,7 @@ fn what_an_entry_cannot_have_is_named() {
         ("all_exhausted", "both", "first_exhausted"),
     ] {
         let text = RUN.replace(from, to);
-        // The same file twice is an error of its own.
+        // Naming the same file twice is another error.
         let text = if from == "c.jsonl" {
             text.replace("train[:2]", "test")
         } else {

@@ -1,4 +1,4 @@
-//! Model folders in shards and in types of 16 bits, from and to the form that transformers writes.
+//! Model folders with shards and in types of 16 bits, read and written as transformers does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::common::{Lab, MERGE, device};
 use crate::conformance::fixtures;
 
-/// As the fixtures were written by transformers: `max_shard_size="1KB"`.
+/// The fixtures were written by transformers with `max_shard_size="1KB"`.
 fn shards_of_1_kb(dtype: FloatDType) -> SaveOptions {
     SaveOptions {
         dtype,
@@ -63,7 +63,7 @@ fn assert_same_files(found: &Path, expected: &Path) {
     }
 }
 
-/// Shards and index; what config.json says too. From the same type and from 32 bits.
+/// Shards, index and config.json, from the same type and from 32 bits.
 #[test]
 fn shards_are_those_of_transformers_byte_for_byte() {
     let types = [
@@ -117,7 +117,7 @@ fn types(file: &Path) -> Vec<Dtype> {
     types
 }
 
-/// transformers and this crate read a single file before an index.
+/// Old files have to go, since transformers and this crate prefer a single file to an index.
 #[test]
 fn weights_that_were_there_before_are_replaced() {
     let (one, other) = (
@@ -148,7 +148,7 @@ fn weights_that_were_there_before_are_replaced() {
     );
 }
 
-/// float16 ends at 65504.
+/// The largest float16 is 65504.
 #[test]
 fn what_has_left_the_range_of_float16_is_saved_in_32_bits() {
     let mut model = load(&folder("float16"));
@@ -171,7 +171,7 @@ fn what_has_left_the_range_of_float16_is_saved_in_32_bits() {
     assert!(config.contains(r#""dtype": "float32""#), "{config}");
 }
 
-/// A lab whose model lies in shards of bfloat16.
+/// A lab whose model is stored in shards of bfloat16.
 fn lab_in_bfloat16() -> Lab {
     let lab = Lab::new();
     let model = AutoModel::from_pretrained(lab.path("model").to_str().unwrap(), &device()).unwrap();
@@ -185,7 +185,7 @@ fn lab_in_bfloat16() -> Lab {
     lab
 }
 
-/// A checkpoint holds what is trained to the last bit; the result is of the base's type.
+/// A checkpoint has the trained weights exactly, in 32 bits. The result has the type of the base.
 #[test]
 fn training_all_weights_of_a_bfloat16_model_gives_one() {
     let lab = lab_in_bfloat16();
@@ -226,7 +226,7 @@ fn a_bfloat16_model_is_merged_into_one() {
     lab.ok(&MERGE);
     assert_eq!(types(&lab.path("merged/model.safetensors")), [Dtype::BF16]);
     assert_eq!(lab.json("merged/config.json")["dtype"], json!("bfloat16"));
-    // Shards of an earlier model would be read by none, but are no part of this one.
+    // Shards of an earlier model would never be read, but do not belong to this one.
     let index = lab.read("model/model.safetensors.index.json");
     lab.write("merged/model.safetensors.index.json", index);
     lab.ok(&[&MERGE[..], &["--force"]].concat());
@@ -237,7 +237,7 @@ fn a_bfloat16_model_is_merged_into_one() {
     );
 }
 
-/// What a program does about an error follows from its variant, not from its text.
+/// A program can decide what to do about an error by its variant, without looking at its text.
 #[test]
 fn errors_are_variants_that_a_caller_can_match() {
     let dir = tempfile::tempdir().unwrap();

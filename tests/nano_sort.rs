@@ -1,4 +1,4 @@
-//! A really trained model, activation by activation (`fixtures/nano-sort`).
+//! A trained model, compared activation by activation (`fixtures/nano-sort`).
 //!
 //! The model is minGPT's gpt-nano (3 layers, 85,296 parameters without the head) from
 //! bbycroft/llm-viz (MIT), which sorts letters; the activations are PyTorch's on one batch of it.
@@ -42,7 +42,7 @@ fn every_activation() {
     let x = model.embed(&input, 0);
     check("x", x.to_data());
 
-    // The single activations are those of the first block.
+    // The fixture has the activations of the first block one by one.
     let block = &transformer.h[0];
     let pass = model.pass(&input, 0, true);
     let heads = block.attn.heads;

@@ -1,5 +1,5 @@
-//! Whatever the family of a model, the quick start trains it without a flag that is about it, and all
-//! commands take what comes of that.
+//! The quick start's file trains a model of any family without a flag for the family, and all
+//! commands take the result.
 
 use std::fs;
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::common::{Answer, Lab, quick_start, values};
 use crate::conformance::fixtures;
 
-/// Of every layout one: separate and fused projections, norms before, after and beside, of queries and
-/// keys, windows, caps, tied heads, biases, LayerNorm.
+/// One family of each layout: separate and fused projections; norms before, after and beside the
+/// parts, and of queries and keys; windows, caps, tied heads, biases, LayerNorm.
 const FAMILIES: [&str; 9] = [
     "llama_bias",
     "qwen3",
@@ -22,10 +22,11 @@ const FAMILIES: [&str; 9] = [
     "stablelm",
 ];
 
-/// The loss of a model that knows nothing of its 1,024 tokens.
+/// The loss of a model that knows nothing about its 1,024 tokens.
 const RANDOM: f64 = 6.93;
 
-/// A folder `base` with random weights of a tiny model of the family, and the quick start's tokenizer.
+/// Writes a folder `base` with random weights of a tiny model of the family, and the quick start's
+/// tokenizer.
 fn lab(family: &str) -> Lab {
     let lab = Lab::new();
     let folder = fixtures().join("families/base").join(family);
@@ -36,7 +37,7 @@ fn lab(family: &str) -> Lab {
         ("max_position_embeddings", json!(128)),
         ("eos_token_id", json!(0)),
         ("dtype", json!("float32")),
-        // So that four steps are seen.
+        // Large enough for four steps to have an effect.
         ("initializer_range", json!(0.1)),
     ];
     for (key, value) in changes {
@@ -51,8 +52,8 @@ fn lab(family: &str) -> Lab {
     lab
 }
 
-/// `peft train configs/quickstart.toml --set model=base` on a few of its rows, with more keys set and
-/// more options.
+/// `peft train configs/quickstart.toml --set model=base` on a few of its rows, with more keys and
+/// options.
 fn try_train(lab: &Lab, output: &str, keys: &[&str], more: &[&str]) -> Answer {
     let data = fixtures().join("../../data/quickstart");
     let rows = |part: &str, end| {
@@ -74,7 +75,7 @@ fn try_train(lab: &Lab, output: &str, keys: &[&str], more: &[&str]) -> Answer {
     lab.peft(&args.chain(more.iter().copied()).collect::<Vec<_>>())
 }
 
-/// As [`try_train`], which has to succeed; the losses of its four steps.
+/// As [`try_train`], which has to succeed. Returns the losses of its four steps.
 fn train(lab: &Lab, output: &str, keys: &[&str]) -> Vec<f64> {
     let keys = [&["training.logging_steps=1"], keys].concat();
     let answer = try_train(lab, output, &keys, &[]);
@@ -103,7 +104,7 @@ fn the_quick_start_trains_a_model_of_every_layout() {
         assert!((losses[0] - RANDOM).abs() < 0.3, "{family}: {losses:?}");
         assert!(losses[3] < losses[0] - 0.05, "{family}: {losses:?}");
 
-        // What the adapter does is in the merged weights.
+        // The merged weights include the adapter's effect.
         let adapter = ["--model", "base", "--adapter", "out"];
         lab.ok(&[&["merge"], &adapter[..], &["--output", "merged"]].concat());
         let data = fixtures().join("../../data/quickstart/validation.jsonl");
@@ -164,7 +165,7 @@ fn rotary_positions_go_on_where_that_is_asked_for() {
         assert_eq!(answer.code, Some(0), "{answer:?}");
         answer
     };
-    // What a model is made for is not what a row takes.
+    // A row is limited by the default, not by what the model allows.
     positions(131_072);
     let answer = train("a", &["data.packing=true"]);
     let said = "packed into rows of data.max_length = 2048, its default here";
@@ -214,7 +215,7 @@ fn how_a_model_is_trained_asks_for_no_family() {
             near(&format!("{family} {keys:?}"), &found, &plain, tolerance);
             fs::remove_dir_all(lab.path("other")).unwrap();
         }
-        // Four rows in one, so there are fewer of them.
+        // Four rows become one, so there are fewer.
         let answer = try_train(&lab, "packed", &["data.packing=true"], &[]);
         assert_eq!(answer.code, Some(0), "{answer:?}");
         let said = "packed into rows of data.max_length = 128, its default here";
@@ -233,7 +234,7 @@ fn all_weights_of_any_family_are_trained_and_resumed() {
         ];
         let losses = train(&lab, "whole", &full);
         assert!(losses[3] < losses[0] - 0.05, "{family}: {losses:?}");
-        // From the checkpoint of the second step, to the last bit.
+        // Resumed from the checkpoint of the second step, it ends with the same bits.
         let keys = [&["training.logging_steps=1"], &full[..]].concat();
         let answer = try_train(&lab, "again", &keys, &["--resume", "whole/checkpoint-2"]);
         assert_eq!(answer.code, Some(0), "{family}: {answer:?}");

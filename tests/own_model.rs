@@ -1,4 +1,4 @@
-//! A model of the user's own, with slots: records of the plain model, messages, what it prints.
+//! The user's own model, with slots: records of the plain model, messages, and its printed form.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +13,7 @@ use burn_peft::{
 
 use crate::common::device;
 
-/// A model and the same model with slots, from one list of fields.
+/// A model, and the same model with slots, from one list of fields.
 macro_rules! net {
     ($net:ident, $block:ident, [$($derived:ident),*], $linear:ty, $norm:ty, $embedding:ty, $slot:path) => {
         #[derive(Module, $($derived,)* Debug)]
@@ -132,7 +132,7 @@ fn a_wrong_width_names_the_layer() {
 #[test]
 fn a_model_prints_its_layers_and_a_line_for_each_adapter() {
     let net = Net::new();
-    // As without slots, but for the name.
+    // Printed as without slots, except for the names.
     assert_eq!(
         net.to_string()
             .replace("Net", "Plain")

@@ -1,4 +1,4 @@
-//! Packing changes nothing of what an example computes.
+//! Packing does not change what an example computes.
 
 use std::fs;
 
@@ -60,7 +60,7 @@ fn to_device(host: &Batch, device: &Device) -> LmBatch {
     LmBatch::ragged(&ragged, device)
 }
 
-/// The loss of every token with a label: its example's row, its place in it, and the loss.
+/// For every token with a label: the row of its example, its place in it, and its loss.
 fn losses(model: &GPT2LMHeadModel, host: &Batch, device: &Device) -> Vec<(usize, usize, f32)> {
     let batch = to_device(host, device);
     let logits = model.forward(batch.input.clone());
@@ -89,10 +89,10 @@ fn losses_per_token_are_those_of_the_unpacked_rows() {
     let (plain, packed) = (examples(), examples().packed(PACKED_TO));
     assert!(packed.sequences() * 2 < plain.sequences());
     let all = |examples: &Examples| (0..examples.sequences()).collect::<Vec<_>>();
-    // With and without gradients: the attention is computed in two ways.
+    // With and without gradients, since attention is computed in two ways.
     for device in [device(), device().autodiff()] {
         let model = model(&device);
-        // Without any padding: one example a batch.
+        // Without any padding: each example is a batch of its own.
         let alone = all(&plain).into_iter();
         let alone = alone.flat_map(|index| losses(&model, &plain.batch(&[index]), &device));
         let alone: Vec<_> = alone.collect();
@@ -104,7 +104,7 @@ fn losses_per_token_are_those_of_the_unpacked_rows() {
             assert_eq!((a.0, a.1), (b.0, b.1));
             assert!((a.2 - b.2).abs() < 1e-5, "{a:?} {b:?}");
         }
-        // The loss that is trained on, too.
+        // The training loss, too.
         let batch = to_device(&host, &device);
         assert_eq!(batch.count, plain.supervised());
         assert_eq!(batch.tokens, plain.tokens());

@@ -1,4 +1,4 @@
-//! Padding and the cache change nothing of what a row computes.
+//! Padding and the cache do not change what a row computes.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_models::{
@@ -27,7 +27,7 @@ fn assert_close(found: Tensor<2>, expected: Tensor<2>) {
     assert!(largest < 1e-4, "differ by {largest}");
 }
 
-/// The logits of the five tokens of `ROW`, `[5, vocab]`, alone in their batch.
+/// The logits of the five tokens of `ROW`, alone in their batch: `[5, vocab]`.
 fn alone(model: &GPT2LMHeadModel) -> Tensor<2> {
     model.forward(ModelInput::new(ids(&ROW, 1))).squeeze_dim(0)
 }
@@ -40,7 +40,7 @@ fn padding_on_either_side() {
         ([7, 42, 3, 198, 11, 0, 0], [1, 1, 1, 1, 1, 0, 0], 0..5),
         ([0, 0, 7, 42, 3, 198, 11], [0, 0, 1, 1, 1, 1, 1], 2..7),
     ] {
-        // Beside a row without padding, so that the mask differs between rows.
+        // Beside a row without padding, so that the rows have different masks.
         let other = [5, 6, 7, 8, 9, 10, 11];
         let mask = ids(&[mask, [1; 7]].concat(), 2);
         let logits = model.forward(ModelInput {
@@ -72,7 +72,7 @@ fn rows_of_different_lengths_decode_in_one_pass() {
     let model = model();
     let other = [5, 6, 7, 8, 9, 10, 11];
     let mut cache = KvCache::default();
-    // The first tokens of both rows, then one more each, as many times as there are.
+    // First the first tokens of both rows, then one token at a time, until all are given.
     for seen in 3..=5 {
         let total = seen + 2;
         let new = total - cache.len();

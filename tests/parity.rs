@@ -1,4 +1,5 @@
-//! Whole runs against transformers' `Trainer` with PEFT, step by step (`fixtures/parity/make.py`).
+//! Whole runs, compared step by step with transformers' `Trainer` and PEFT
+//! (`fixtures/parity/make.py`).
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::common::{Lab, values};
 use crate::conformance::fixtures;
 
-/// A value of JSON as TOML.
+/// A JSON value as TOML.
 fn toml(value: &Value) -> String {
     match value {
         Value::Object(object) => {
@@ -22,7 +23,8 @@ fn toml(value: &Value) -> String {
     }
 }
 
-/// Runs a case and compares every step's loss, learning rate and gradient norm; returns the lab.
+/// Runs a case and compares the loss, learning rate and gradient norm of every step. Returns the
+/// lab.
 fn run(name: &str) -> Lab {
     let lab = Lab::new();
     let folder = fixtures().join("parity");
@@ -109,7 +111,7 @@ fn forty_steps_of_lora_plus() {
     run("loraplus");
 }
 
-/// All weights: weight decay leaves out biases and norms.
+/// All weights are trained. Weight decay does not apply to biases and norms.
 #[test]
 fn forty_steps_of_full_training() {
     run("full");

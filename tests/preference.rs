@@ -1,8 +1,10 @@
-//! What TRL computes of preferences (`fixtures/preference`): what it logs at each of eight steps of
-//! `peft train`, gradients, and losses with keys that the cases have not (`more.py` there).
+//! Preference learning, compared with TRL (`fixtures/preference`): what TRL logs at each of eight
+//! steps of `peft train`, its gradients, and losses with keys that the cases do not have (`more.py`
+//! there).
 //!
-//! Made with TRL 1.16, peft 0.21.2, transformers 5.23.0 and torch 2.15.0 on CPU in float32: three rows
-//! a batch in the file's order, from a saved adapter whose frozen copy is the reference.
+//! The fixtures were made with TRL 1.16, peft 0.21.2, transformers 5.23.0 and torch 2.15.0, on the
+//! CPU in float32. They have batches of three rows in the file's order, and start from a saved
+//! adapter, whose frozen copy is the reference.
 
 use std::fs;
 use std::ops::Range;
@@ -28,7 +30,7 @@ use crate::conformance::{fixtures, without_dropout};
 
 const ROWS: usize = 3;
 
-/// What a case is told of: `expected.json`, but for the log.
+/// The settings of a case: `expected.json` without the log.
 struct Case {
     folder: PathBuf,
     base: String,
@@ -109,7 +111,7 @@ fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Texts of a batch, with how many of the tokens of each are of the prompt.
+/// The texts of a batch, with the number of tokens of each that belong to the prompt.
 #[derive(Default)]
 struct Texts {
     ids: Vec<i64>,
@@ -124,7 +126,7 @@ fn ids(words: &Value) -> Vec<i64> {
     words.map(|word| word[1..].parse().unwrap()).collect()
 }
 
-/// A completion's, which ends with token 0.
+/// The token ids of a completion, which ends with token 0.
 fn completion(words: &Value) -> Vec<i64> {
     let mut ids = ids(words);
     ids.push(0);
@@ -139,12 +141,12 @@ impl Texts {
         self.labels.extend(prompt.iter().map(label));
         self.labels.extend(completion);
         self.spans.push(start..self.ids.len());
-        // The first token is predicted from nothing.
+        // The first token is not predicted.
         let labelled = if labels_prompt { prompt.len() - 1 } else { 0 };
         self.prompts.push(labelled);
     }
 
-    /// Chosen and rejected, side by side.
+    /// The chosen and the rejected answer of each row, one after the other.
     fn pairs(rows: &[Value], labels_prompt: bool) -> Self {
         let mut texts = Self::default();
         for row in rows {
@@ -155,7 +157,7 @@ impl Texts {
         texts
     }
 
-    /// Each with the completion of the row `back` before it in the batch.
+    /// Each prompt with the completion of the row `back` places before it in the batch.
     fn single(rows: &[Value], back: usize) -> Self {
         let mut texts = Self::default();
         for (at, row) in rows.iter().enumerate() {
@@ -186,7 +188,7 @@ impl Texts {
     }
 }
 
-/// The loss of rows.
+/// The loss of some rows.
 fn loss_of(
     objective: &Objective,
     policy: &PeftModel<AutoModel>,
@@ -198,7 +200,7 @@ fn loss_of(
             let texts = Texts::pairs(rows, false);
             let of_policy = texts.log_probs(policy, config.needs_statistics());
             let reference = texts.log_probs(reference, false).log_probs;
-            // Every row has a prompt, so that all tokens of the answers are predicted.
+            // Every row has a prompt, so all tokens of the answers are predicted.
             let lengths = texts.lengths();
             dpo_loss(config, &of_policy, reference, &lengths, &lengths)
         }
@@ -266,10 +268,10 @@ fn metrics(objective: &Objective, found: &PreferenceLoss, rows: usize) -> Vec<(&
     metrics
 }
 
-/// Losses within 1e-4 of themselves, all else within 1e-3.
+/// Losses have to agree within 1e-4 relative, everything else within 1e-3.
 fn assert_logged(place: &str, found: &[(&str, f64)], expected: &Value) {
     for (name, value) in found {
-        // TRL logs nothing of answers of a kind that a batch has none of.
+        // If a batch has no answers of one kind, TRL logs nothing for this kind.
         let Some(expected) = expected[*name].as_f64() else {
             continue;
         };
@@ -298,7 +300,7 @@ fn norm(model: &PeftModel<AutoModel>, gradients: &GradientsParams) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-/// A training file of the case, beside its base with the tokenizer of words.
+/// A training file for the case, beside its base with the tokenizer of words.
 fn write_run(case: &Path, expected: &Value, folder: &Path) {
     let fixtures = fixtures();
     let base = expected["base"].as_str().unwrap();
@@ -331,7 +333,7 @@ fn write_run(case: &Path, expected: &Value, folder: &Path) {
     text += "output_dir = \"out\"\nlr_scheduler_type = \"constant\"\nlogging_steps = 1\n";
     text +=
         "train_sampling_strategy = \"sequential\"\nsave_strategy = \"no\"\neval_on_start = false\n";
-    // Gradients were cut to no norm.
+    // Gradients are not clipped.
     text += "max_grad_norm = 0.0\n";
     let keys = training.iter().filter(|(key, _)| *key != "max_length");
     keys.for_each(|(key, value)| text += &format!("{key} = {value}\n"));
@@ -342,7 +344,7 @@ fn write_run(case: &Path, expected: &Value, folder: &Path) {
     fs::write(folder.join("run.toml"), text).unwrap();
 }
 
-/// `peft train` logs what TRL does at every one of eight steps.
+/// `peft train` logs the same as TRL at each of eight steps.
 #[test]
 fn eight_steps_are_those_of_trl() {
     let cases = fs::read_dir(fixtures().join("preference/cases")).unwrap();
@@ -360,7 +362,7 @@ fn eight_steps_are_those_of_trl() {
         let wanted = expected["log"].as_array().unwrap();
         assert_eq!(log.len(), wanted.len(), "{case:?}");
         for (step, (found, wanted)) in log.iter().zip(wanted).enumerate() {
-            // Which of two equal rewards is the higher one is rounding.
+            // If two rewards are equal, rounding decides which one is higher.
             let is_told =
                 |name: &&String| *name != "rewards/accuracies" || wanted["rewards/margins"] != 0.0;
             let found: Vec<_> = wanted
@@ -381,7 +383,7 @@ fn eight_steps_are_those_of_trl() {
     }
 }
 
-/// `fixtures/preference/more.py`: the gradients of the first step of a case of each objective.
+/// `fixtures/preference/more.py`: the gradients of the first step, for one case of each objective.
 #[test]
 fn gradients_are_those_of_trl() {
     for name in ["dpo_mpo", "dpo_wpo", "kto", "orpo", "cpo", "simpo"] {
@@ -409,8 +411,8 @@ fn gradients_are_those_of_trl() {
     }
 }
 
-/// `fixtures/preference/more.py`: further keys, of a policy that differs from its reference by its
-/// `lora_alpha`.
+/// `fixtures/preference/more.py`: further keys, for a policy whose `lora_alpha` differs from that
+/// of its reference.
 #[test]
 fn further_losses_are_those_of_trl() {
     for (at, expected) in json_of(&fixtures().join("preference/more.json"))

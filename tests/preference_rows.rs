@@ -1,5 +1,5 @@
-//! Rows of two answers, and of judged ones: the tokens that TRL makes of them, and what is wrong with
-//! some.
+//! Rows with two answers, and rows with a judged answer: their tokens, compared with TRL's, and
+//! what is wrong with some.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ fn tokenizer() -> String {
         .to_string()
 }
 
-/// What `peft data --json` says of rows.
+/// The output of `peft data --json` for some rows.
 fn seen(lab: &Lab, objective: &str, rows: &[Value]) -> Vec<Value> {
     lab.write("rows.jsonl", jsonl(rows));
     let tokenizer = tokenizer();
@@ -75,13 +75,13 @@ fn all_shapes_of_a_pair_are_the_same_pair() {
     let turns = json!([{"from": "human", "value": "Where is Tom?"}]);
     let same = [
         json!({"chosen": [user, good], "rejected": [user, bad]}),
-        // UltraFeedback: the prompt as text, and once more in both answers.
+        // UltraFeedback: the prompt as a text, and again in both answers.
         json!({"prompt": "Where is Tom?", "chosen": [user, good], "rejected": [user, bad]}),
-        // LLaMA-Factory's ranking in ShareGPT's words.
+        // LLaMA-Factory's ranking, in ShareGPT's format.
         json!({"conversations": turns, "chosen": {"from": "gpt", "value": "Home."},
                "rejected": {"from": "gpt", "value": "Away."}}),
         json!({"messages": [user], "chosen": good, "rejected": bad}),
-        // UltraFeedback's own columns, and with a third answer in `messages`.
+        // UltraFeedback's own columns, and a third answer in `messages`.
         json!({"prompt": "Where is Tom?", "messages": [user, good], "chosen": [user, good],
                "rejected": [user, bad]}),
         json!({"prompt": "Where is Tom?", "messages": [user, says("Out.")], "chosen": [user, good],
@@ -95,13 +95,13 @@ fn all_shapes_of_a_pair_are_the_same_pair() {
             "{row}"
         );
     }
-    // The system's words before it, in the answers alone.
+    // Only the answers have the system message.
     let system = json!({"role": "system", "content": "the cat"});
     let whole = json!({"chosen": [system, user, good], "rejected": [system, user, bad]});
     let mut prompted = whole.clone();
     prompted["prompt"] = "Where is Tom?".into();
     assert_eq!(seen(&lab, "dpo", &[prompted]), seen(&lab, "dpo", &[whole]));
-    // LLaMA-Factory's ranking in Alpaca's words, as columns and as lists.
+    // LLaMA-Factory's ranking in Alpaca's format, as columns and as lists.
     let columns =
         json!({"instruction": "Tom", "input": "", "chosen": "Home.", "rejected": "Away."});
     let list = json!({"instruction": "Tom", "input": "", "output": ["Home.", "Away."]});
@@ -114,7 +114,7 @@ fn all_shapes_of_a_pair_are_the_same_pair() {
         "{expected:?}"
     );
     assert_eq!(seen(&lab, "dpo", &[list]), expected);
-    // Pairs are two judged answers, and a chat is judged by its last message.
+    // A pair counts as two judged answers, and in a chat the last message is judged.
     let pair = json!({"prompt": "Tom ", "chosen": "ran.", "rejected": "hid."});
     let [good, bad] = [("ran.", true), ("hid.", false)]
         .map(|(text, label)| json!({"prompt": "Tom ", "completion": text, "label": label}));
@@ -159,7 +159,7 @@ fn rows_that_teach_nothing_are_counted_by_number() {
     let seen = seen(&lab, "dpo", &rows);
     assert_eq!(seen[2]["skipped"], "chosen and rejected are the same");
 
-    // They differ in what is cut off alone.
+    // The answers differ only in the part that is cut off.
     let far = [
         pair("the ", "cat and the mat", "cat and the cat"),
         pair("the ", "cat", "mat"),

@@ -1,11 +1,12 @@
-//! Runs that compare answers: resumed, evaluated, checkpointed, with every kind of base and method.
+//! Runs that compare answers: resumed, evaluated, with checkpoints, with every kind of base and
+//! method.
 
 use serde_json::{Value, json};
 
 use crate::common::{Lab, adapted, with_keys};
 use crate::resume::{metrics, start, wait_for_lines};
 
-/// Short answers over long ones.
+/// Short answers are preferred to long ones.
 fn pairs(rows: usize) -> String {
     let words = ["the cat", "sat on", "the mat", "and the dog", "ran", "home"];
     let row = |i: usize| {
@@ -87,9 +88,9 @@ fn preferences_are_learnt_measured_and_shown() {
         ],
     );
     let entries = metrics(&lab, "out");
-    // The policy begins as the reference.
+    // At the start, policy and reference are equal.
     let first = entries.iter().find(|entry| entry["loss"].is_f64()).unwrap();
-    // To the last bit with the kernels of the CPU.
+    // On the CPU's kernels they are equal to the last bit.
     assert!(
         first["rewards/margins"].as_f64().unwrap().abs() < 1e-6,
         "{first}"
@@ -135,7 +136,7 @@ fn preferences_are_learnt_measured_and_shown() {
 fn a_run_that_is_killed_goes_on_from_the_reference_it_began_with() {
     let lab = lab();
     train(&lab, &["training.output_dir=first", "training.max_steps=5"]);
-    // The adapter as it was loaded is the reference: a checkpoint is not.
+    // The reference is the adapter as it was loaded, not as it is in a checkpoint.
     let run = RUN.replace("[peft]", "").replace(
         "model = \"model\"",
         "model = \"model\"\nadapter = \"first\"",
@@ -169,7 +170,7 @@ fn a_run_that_is_killed_goes_on_from_the_reference_it_began_with() {
         }
         assert_eq!(metrics(&lab, "out"), metrics(&lab, "whole"), "{sets:?}");
     }
-    // Another adapter under that name is another reference.
+    // If another adapter is stored under that name, the reference is another one.
     lab.write("other.toml", RUN);
     lab.ok(&[
         "train",
@@ -217,7 +218,7 @@ fn the_reference_can_be_chosen() {
     assert!(itself.abs() < 1e-6, "{itself}");
 }
 
-/// PiSSA's adapter holds a part of the weights: the model alone has them all.
+/// PiSSA's adapter took a part of the weights. The model alone still counts as the whole model.
 #[test]
 fn the_model_alone_is_whole_beside_pissa() {
     let lab = lab();
@@ -237,8 +238,8 @@ fn the_model_alone_is_whole_beside_pissa() {
             "{answer}: {reward}, {gain}"
         );
     }
-    // The reference of a run with PiSSA is the other adapter on the whole model, so all answers are as
-    // likely as they are for it without PiSSA.
+    // In a run with PiSSA, this reference is the other adapter on the whole model. So all answers
+    // have the same probabilities as without PiSSA.
     let reward = |sets: &[&str]| {
         std::fs::remove_dir_all(lab.path("out")).ok();
         let run = ["training.max_steps=1", "training.eval_strategy=no"];
@@ -282,7 +283,7 @@ fn accumulation_and_checkpointing_change_nothing() {
         let found = losses(sets);
         assert!(same(&found, &plain), "{sets:?}: {found:?} {plain:?}");
     }
-    // Dropout is off unless it is asked for.
+    // Dropout is off by default.
     assert!(!same(&losses(&["dpo.disable_dropout=false"]), &plain));
     assert!(same(&losses(&["peft.lora_dropout=0"]), &plain));
 }
@@ -316,7 +317,7 @@ fn every_objective_runs_with_every_kind_of_base_and_method() {
             );
             let entries = metrics(&lab, "out");
             assert!(last(&entries, "loss").is_finite(), "{objective} {method:?}");
-            // Virtual tokens begin away from the model without them.
+            // With virtual tokens, the policy differs from the model alone from the start.
             if objective.ends_with("dpo") && !method[0].contains("TUNING") {
                 let first = entries
                     .iter()
@@ -384,7 +385,7 @@ fn a_reward_model_ranks_what_a_model_says() {
         (&found["reward"], &found["text"]),
         (&candidates[0]["reward"], &candidates[0]["text"])
     );
-    // What `peft predict` gives the same text.
+    // `peft predict` gives the same text the same reward.
     let text = format!("the cat {}", found["text"].as_str().unwrap());
     lab.write("said.jsonl", format!("{}\n", json!({"text": text})));
     let said = [

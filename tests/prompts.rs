@@ -1,5 +1,5 @@
 //! Methods that act at the model: with PEFT's numbers (`fixtures/prompt`), with a cache, in packed
-//! rows, in a training that is resumed.
+//! rows, and in a training that is resumed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::conformance::{
     adapted, assert_close, assert_gradients, assert_losses, base, expected, fixtures, ints, logits,
 };
 
-/// Adapters with an encoder, which PEFT's files are without.
+/// Adapters with an encoder, which is not in PEFT's files.
 fn cases() -> [PathBuf; 3] {
     ["p_tuning_mlp", "p_tuning_lstm", "prefix_projection"]
         .map(|name| fixtures().join("prompt").join(name))
@@ -62,7 +62,7 @@ fn encoders_have_pefts_names_counts_and_tree() {
     }
 }
 
-/// What PEFT reads, and beside it what training goes on with.
+/// The folder has the file that PEFT reads, and beside it a file to continue training from.
 #[test]
 fn encoders_are_saved_whole_and_as_what_they_make() {
     for case in cases() {
@@ -80,7 +80,7 @@ fn encoders_are_saved_whole_and_as_what_they_make() {
         };
         assert_close(&case, "saved", &prompt(folder.path()), &prompt(&case));
 
-        // Without the encoder, as PEFT leaves it: its output is what is trained.
+        // Without the encoder, as PEFT saves it, the encoder's output is trained.
         fs::remove_file(folder.path().join(files::TRAINING_NAME)).unwrap();
         let model = PeftModel::from_pretrained(base(), folder.path(), true).unwrap();
         let found = logits(&model, &case);
@@ -88,7 +88,7 @@ fn encoders_are_saved_whole_and_as_what_they_make() {
         let all = model.named_parameters().into_iter();
         let trained: Vec<_> = all.filter(|p| p.requires_grad).map(|p| p.name).collect();
         assert_eq!(trained, ["prompt_encoder.default.embedding.weight"]);
-        // Nothing of another adapter stays beside a saved one.
+        // No file of another adapter stays beside a saved one.
         fs::write(folder.path().join(files::TRAINING_NAME), "another's").unwrap();
         model.save_pretrained(folder.path()).unwrap();
         assert!(!folder.path().join(files::TRAINING_NAME).exists());
@@ -116,7 +116,7 @@ fn generation_goes_on_as_in_peft() {
     }
 }
 
-/// An adapter of each kind that does something.
+/// An adapter of each kind that changes the output.
 fn models() -> [PeftModel<GPT2LMHeadModel>; 2] {
     device().seed(3);
     let prompt = get_peft_model(base(), PromptTuningConfig::new(3)).unwrap();
@@ -142,7 +142,7 @@ fn the_cache_gives_the_logits_of_the_whole_row() {
         let mut cache = KvCache::default();
         for (start, end) in [(0, 3), (3, 4), (4, 7)] {
             let input = ModelInput {
-                // Named or not, they are counted from the start of the text.
+                // Whether positions are given or not, they count from the start of the text.
                 position_ids: (start == 3).then(|| row(&[3])),
                 attention_mask: (start == 4).then(|| row(&[1; 7])),
                 ..ModelInput::new(row(&IDS[start..end]))
@@ -181,7 +181,7 @@ fn every_text_of_a_packed_row_sees_what_stands_before() {
         let left = LmBatch::new(&ids, &[1, 1, 1, 1, 1, 1, 1, 0], &labels, [1, 8], &device);
         let whole = loss(alone(&IDS));
         assert!((loss(left.unwrap()) - whole).abs() < 1e-3);
-        // Switched off, it is the base again.
+        // If the adapter is disabled, the output is the base's.
         let plain = model.disable_adapter(|model| model.forward(ModelInput::new(row(&IDS))));
         assert_eq!(
             plain.to_data(),
@@ -205,7 +205,7 @@ fn a_prompt_starts_from_the_vocabulary_or_a_text() {
     let is_token = |row: &Vec<f32>| of_table.chunks(64).any(|token| token == row);
     assert!(sampled.iter().all(is_token) && sampled[0] != sampled[1]);
     assert!(!prompt(PromptTuningConfig::new(2)).iter().any(is_token));
-    // Two tokens, over and over.
+    // The text has two tokens, which are repeated.
     let text = prompt(PromptTuningConfig::new(5).with_text("ab", "tokenizer", vec![7, 12]));
     let token = |id: usize| of_table[id * 64..(id + 1) * 64].to_vec();
     assert_eq!(text, [7, 12, 7, 12, 7].map(token));
@@ -222,7 +222,7 @@ fn several_adapters_and_what_cannot_be() {
         .add_adapter("lora", Arc::new(LoraConfig::new()))
         .unwrap();
     assert_eq!(model.extra_positions(), first);
-    // One at the model beside one at the layers.
+    // A method at the model and one at the layers can be active together.
     model.set_adapter(&["prefix", "lora"]).unwrap();
     assert_eq!(model.extra_positions(), 2);
     let error = model.set_adapter(&["default", "prefix"]).unwrap_err();
@@ -232,7 +232,7 @@ fn several_adapters_and_what_cannot_be() {
     model.delete_adapter("prefix").unwrap();
     assert_eq!(model.extra_positions(), 0);
 
-    // A model without openings.
+    // A model that cannot take anything before its texts.
     let net = crate::adapters::Net::new();
     let error = get_peft_model(net, PromptTuningConfig::new(2)).unwrap_err();
     let error = error.to_string();
@@ -318,7 +318,7 @@ fn bad_configurations_name_the_key() {
     }
 }
 
-/// From a training file, over a checkpoint, to the commands that use the result.
+/// From a training file and a checkpoint to the commands that use the result.
 #[test]
 fn the_commands_take_them_like_any_adapter() {
     let lab = Lab::new();
@@ -398,7 +398,7 @@ fn the_commands_take_them_like_any_adapter() {
     }
 }
 
-/// A clone's encoder in training is not changed by the original's.
+/// Only the tensors of the method are trained, the encoder's included.
 #[test]
 fn the_base_stays_frozen() {
     struct Trained(usize);

@@ -1,5 +1,5 @@
-//! A base in 4 or 8 bits: bitsandbytes' numbers (`fixtures/quantized/make.py`), and what is done with
-//! it.
+//! A base in 4 or 8 bits: its numbers are bitsandbytes' (`fixtures/quantized/make.py`), and
+//! training, merging and the commands work with it.
 
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
@@ -23,7 +23,7 @@ fn in_f32(quant_type: QuantType) -> Quantization {
     }
 }
 
-/// Code books, codes, scales and the values they stand for are bitsandbytes'.
+/// Code books, codes, scales and dequantised values equal bitsandbytes'.
 #[test]
 fn numbers_are_bitsandbytes() {
     let bytes = std::fs::read(fixtures().join("quantized/weights.safetensors")).unwrap();
@@ -32,7 +32,7 @@ fn numbers_are_bitsandbytes() {
         let words = file.tensor(name).unwrap().data().as_chunks().0.iter();
         words.map(|word| f32::from_le_bytes(*word)).collect()
     };
-    // [d_out, d_in], as PyTorch has it.
+    // `[d_out, d_in]`, as in PyTorch.
     let weight = Tensor::<1>::from_floats(&floats("small")[..], &device());
     let weight = weight.reshape([7, 40]).transpose();
     for (quant_type, name) in TYPES.into_iter().zip(["nf4", "fp4", "int8"]) {
@@ -43,7 +43,7 @@ fn numbers_are_bitsandbytes() {
             floats(&format!("{name}.small")),
         );
         if quant_type == QuantType::Int8 {
-            // Rounded once there, after each of two products here.
+            // The fixture's values are rounded once, these after each of two products.
             let pairs = values.iter().zip(&expected);
             assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= 2e-7 * b.abs()));
             continue;
@@ -54,7 +54,7 @@ fn numbers_are_bitsandbytes() {
             floats(&format!("{name}.code_book"))
         );
         let scales = quantized.absmax().into_data().try_to_vec::<f32>().unwrap();
-        // bitsandbytes divides by something in a block of zeros.
+        // For a block of zeros, bitsandbytes' scale is a tiny number instead of 0.
         for (a, b) in scales.iter().zip(floats(&format!("{name}.absmax"))) {
             assert!((a - b).abs() < 1e-30);
         }
@@ -65,7 +65,7 @@ fn numbers_are_bitsandbytes() {
     }
 }
 
-/// The conformance suite's GPT-2 with weights that codes stand for exactly.
+/// The conformance suite's GPT-2, with weights that codes represent exactly.
 fn rounded(quantization: Quantization) -> GPT2LMHeadModel {
     let mut model = base();
     model.visit_slots_mut(&mut Path::default(), &mut |_, slot| {
@@ -77,7 +77,7 @@ fn rounded(quantization: Quantization) -> GPT2LMHeadModel {
     model
 }
 
-/// Every method computes on codes what it computes on the values they stand for: logits and
+/// Every method computes the same on codes as on the values that they stand for: logits and
 /// gradients, with gradient checkpointing too.
 #[test]
 fn every_method_runs_on_a_quantised_base() {
@@ -93,7 +93,7 @@ fn every_method_runs_on_a_quantised_base() {
     assert!(compared > 20);
 }
 
-/// Codes take less than 0.3 times the memory of bf16; what is no linear weight stays as it is.
+/// Codes take less than 0.3 times the memory of bf16. Everything but linear weights stays as it is.
 #[test]
 fn codes_are_all_that_is_kept_of_a_linear_weight() {
     let mut model = base().no_grad();
@@ -106,7 +106,7 @@ fn codes_are_all_that_is_kept_of_a_linear_weight() {
             "{path}"
         );
         if let Some(quantized) = slot.quantized() {
-            // Beside the table of the 16 values.
+            // Without the table of the 16 values.
             codes += quantized.num_bytes() - 64;
             values += slot.dims().iter().product::<usize>();
         }
@@ -115,14 +115,14 @@ fn codes_are_all_that_is_kept_of_a_linear_weight() {
     assert!(share < 0.3, "{share} of bf16");
 }
 
-/// Merging quantises again, as in PEFT; taking it out again is exact.
+/// Merging quantises again, as in PEFT. Unmerging is exact.
 #[test]
 fn merging_rounds_and_unmerging_is_exact() {
     assert_merging_rounds(in_f32(QuantType::Nf4).into(), "c_attn is quantised");
 }
 
-/// A LoRA adapter on a base in this form is merged into other weights, and taken out exactly; the base has
-/// no record, which names a layer.
+/// Checks that merging a LoRA adapter into a base in this form changes its weights, that unmerging
+/// is exact, and that saving a record of the base is an error which names a layer.
 pub fn assert_merging_rounds(form: FrozenForm, named: &str) {
     let case = fixtures().join("conformance/cases/gpt2_lora");
     let mut model = PeftModel::from_pretrained(base(), &case, false).unwrap();
@@ -140,8 +140,8 @@ pub fn assert_merging_rounds(form: FrozenForm, named: &str) {
     assert!(error.contains(named), "{error}");
 }
 
-/// Two hundred steps of the quick start's task on the small GPT-2 it ships: loss on the validation
-/// data by what the frozen base is kept in.
+/// Two hundred steps of the quick start on its small GPT-2: the validation loss for each form of
+/// the frozen base.
 #[test]
 fn two_hundred_steps_end_near_those_in_32_bits() {
     let lab = Lab::new();
@@ -171,7 +171,7 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
     within(0.01, &["training.fp16=true"]);
 }
 
-/// From training over resuming to use: the adapter is like any other.
+/// From training over resuming to use, the adapter is like any other.
 #[test]
 fn a_quantised_run_from_start_to_end() {
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! Every number of every method's configuration has a range.
+//! Every number in a method's configuration has a range.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::common::{Lab, adapted};
 use crate::conformance::base;
 
-/// The least that a usable configuration of a method says.
+/// The smallest usable configuration of a method.
 fn smallest(peft_type: &str) -> Map<String, Value> {
     let mut keys = json!({ "peft_type": peft_type });
     let more = match peft_type {
@@ -35,8 +35,8 @@ fn read(keys: Map<String, Value>) -> Result<Arc<dyn Method>> {
     config_from_fields(Fields::new(keys, "adapter_config.json"))
 }
 
-/// It is an error that names the key, or a configuration that can be attached: never a panic, nor
-/// memory for what no model has.
+/// Each gives either an error that names the key, or a configuration that can be attached: never a
+/// panic, and never memory for a size that no model has.
 #[test]
 fn a_number_out_of_all_bounds_is_an_error_with_its_key() {
     let extremes = [
@@ -53,7 +53,7 @@ fn a_number_out_of_all_bounds_is_an_error_with_its_key() {
     for peft_type in peft_types() {
         let smallest = smallest(&peft_type);
         let Ok(config) = read(smallest.clone()) else {
-            // Another test's.
+            // A method that another test has registered.
             continue;
         };
         let mut refused = 0;
@@ -125,7 +125,7 @@ fn the_error_has_key_value_and_range() {
     );
 }
 
-/// A file with another configuration is known before its tensors are made.
+/// If the file does not fit its configuration, the error comes before any tensor is made.
 #[test]
 fn a_rank_that_the_file_cannot_hold_is_refused_before_it_is_made() {
     let lab = Lab::with_adapter();

@@ -1,10 +1,10 @@
-//! Several processes without MPI; `tests/mpi` has those with it.
+//! Several processes without MPI. Those with MPI are tested in `tests/mpi`.
 #![cfg(not(feature = "mpi"))]
 
 use crate::common::{Answer, PEFT};
 use crate::resume::lab;
 
-/// Four equal runs in one folder are what nobody wants.
+/// Four equal runs in one folder are a mistake.
 #[test]
 fn several_processes_of_a_build_without_mpi_are_refused() {
     let lab = lab();

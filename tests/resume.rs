@@ -1,4 +1,4 @@
-//! A run that is killed, or stopped by Ctrl-C, goes on as if it had never stopped.
+//! A run that is killed, or stopped by Ctrl-C, continues as if it had never stopped.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::common::{Answer, Lab, PEFT};
 
 const STEPS: usize = 40;
-/// What has to be the same to the last bit.
+/// The files that have to be the same to the last bit.
 const FILES: [&str; 4] = [
     "adapter_model.safetensors",
     "checkpoint-39/adapter_model.safetensors",
@@ -18,8 +18,8 @@ const FILES: [&str; 4] = [
     "checkpoint-40/optimizer.bpk",
 ];
 
-/// A run of forty steps with dropout, two batches each, five steps and a half an epoch, saved every
-/// three, evaluated every seven.
+/// A run of forty steps with dropout and two batches per step. An epoch has five and a half steps.
+/// It saves every three steps and evaluates every seven.
 pub fn lab() -> Lab {
     let lab = Lab::new();
     lab.write("run.toml", RUN);
@@ -56,7 +56,7 @@ eval_strategy = "steps"
 eval_steps = 7
 "#;
 
-/// The entries of `metrics.jsonl` without what time and memory say.
+/// The entries of `metrics.jsonl` without times and memory.
 pub fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
     let text = lab.text(&format!("{dir}/metrics.jsonl"));
     let entry = |line: &str| {
@@ -76,7 +76,7 @@ pub fn start(lab: &Lab, args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// Waits until `metrics.jsonl` has so many lines; false if the run ends before.
+/// Waits until `metrics.jsonl` has this many lines. Returns false if the run ends before.
 pub fn wait_for_lines(lab: &Lab, dir: &str, lines: usize, child: &mut Child) -> bool {
     let path = lab.path(&format!("{dir}/metrics.jsonl"));
     let begun = Instant::now();
@@ -102,12 +102,13 @@ fn a_run_killed_at_ten_random_moments_ends_like_one_that_was_not() {
     let mut begun_from = Vec::new();
     for round in 0..10 {
         std::fs::remove_dir_all(lab.path("out")).ok();
-        // Every other run is killed once more after it has gone on.
+        // In every second round, the run is resumed and killed once more.
         for _ in 0..=round % 2 {
             let mut child = start(&lab, &["train", "run.toml", "--resume"]);
             let lines = random.random_range(0..whole.len() - 4);
             if wait_for_lines(&lab, "out", lines, &mut child) {
-                // Anywhere within a step of some two milliseconds, or within a checkpoint.
+                // Killed anywhere within a step, which takes some two milliseconds, or within a
+                // checkpoint.
                 std::thread::sleep(Duration::from_micros(random.random_range(0..4_000)));
             }
             child.kill().unwrap();
@@ -125,7 +126,7 @@ fn a_run_killed_at_ten_random_moments_ends_like_one_that_was_not() {
         assert_eq!(lab.names("out"), lab.names("whole"), "after: {first}");
         begun_from.push(first);
     }
-    // Had they all run to their ends or not begun, this would show nothing.
+    // If all runs had ended, or none had begun, this test would show nothing.
     let middle = |line: &&String| line.starts_with("resuming from") && !line.contains("step 40");
     let middles = begun_from.iter().filter(middle).count();
     assert!(middles >= 5, "{begun_from:?}");
@@ -204,7 +205,7 @@ fn what_does_not_fit_is_named() {
     );
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
 
-    // More steps, and another folder, are fine.
+    // More steps and another folder are allowed.
     let more = ["train", "run.toml", "--set", "training.max_steps=6"];
     let answer = lab.peft(&[&more[..], &["--resume"]].concat());
     assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -293,7 +294,7 @@ fn auto_goes_on_where_it_can_and_begins_anew_where_it_cannot() {
         "{out}"
     );
 
-    // A machine that lost its power: the result is not there yet, and no checkpoint is whole.
+    // As after a power failure: there is no result yet, and no checkpoint is complete.
     std::fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
     for step in [6, 7] {
         lab.write(&format!("out/checkpoint-{step}/optimizer.bpk"), "");
@@ -311,7 +312,7 @@ fn auto_goes_on_where_it_can_and_begins_anew_where_it_cannot() {
     );
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
 
-    // A result is nobody's to replace.
+    // A finished result is not replaced.
     for step in [6, 7] {
         lab.write(&format!("out/checkpoint-{step}/optimizer.bpk"), "");
     }
@@ -319,7 +320,7 @@ fn auto_goes_on_where_it_can_and_begins_anew_where_it_cannot() {
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
 }
 
-/// A signal finishes the step, saves, and is the exit code.
+/// After a signal, the run finishes its step and saves. Its exit code tells the signal.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_signals_of_schedulers_and_terminals_save_too() {
@@ -332,14 +333,14 @@ fn the_signals_of_schedulers_and_terminals_save_too() {
     };
     for (signal, name, code) in [("-TERM", "SIGTERM", 143), ("-HUP", "SIGHUP", 129)] {
         std::fs::remove_dir_all(lab.path("out")).ok();
-        // The tests may run under `nohup` themselves.
+        // The tests themselves may run under `nohup`.
         let mut command = lab.command("env");
         command.args(["--default-signal=HUP", PEFT]).args(long);
         command.args(["--set", "training.save_strategy=no"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         assert!(wait_for_lines(&lab, "out", 5, &mut child));
-        // Schedulers and shells send it more than once.
+        // Schedulers and shells send a signal more than once.
         send(signal, child.id());
         send(signal, child.id());
         let answer: Answer = child.wait_with_output().unwrap().into();
@@ -351,7 +352,7 @@ fn the_signals_of_schedulers_and_terminals_save_too() {
         assert_eq!(checkpoints.count(), 1, "{answer:?}");
     }
 
-    // `nohup`: a terminal that is closed is none of the run's business.
+    // Under `nohup`, a closed terminal does not stop the run.
     std::fs::remove_dir_all(lab.path("out")).ok();
     let mut command = lab.command("sh");
     let script = "trap '' HUP; exec \"$0\" train run.toml --set training.max_steps=300";
@@ -398,7 +399,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
         "{answer:?}"
     );
 
-    // Forgetting --resume is not silent; with it the run ends like the whole one.
+    // With `--resume`, the run ends as if it had not been interrupted.
     let out = lab.ok(&with(&["--resume"]));
     assert!(
         out.starts_with(&format!("resuming from out/{}, step ", checkpoints[0])),

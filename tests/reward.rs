@@ -1,4 +1,4 @@
-//! What TRL computes of reward models (`fixtures/preference/reward`, made by `make.py` there).
+//! Reward models, compared with TRL (`fixtures/preference/reward`, made by `make.py` there).
 
 use std::fs;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ impl Case {
         fixtures().join(format!("conformance/base-{base}"))
     }
 
-    /// The rows, without margins where TRL was given none.
+    /// The rows, without margins if TRL had none.
     fn rows(&self) -> String {
         let rows = fs::read_to_string(fixtures().join("preference/reward/rows.jsonl")).unwrap();
         let row = |line: &str| {
@@ -103,7 +103,7 @@ fn eight_steps_of_a_reward_model_are_trl_s() {
         }
         let config = lab.json("out/adapter_config.json");
         assert_eq!(config["task_type"], "SEQ_CLS");
-        // What was trained is evaluated and judged by its metrics.
+        // The trained adapter is evaluated, and its metrics are compared.
         let weights =
             tensor_file::read_tensors(&lab.path("out/adapter_model.safetensors")).unwrap();
         let head = &weights["base_model.model.score.weight"];

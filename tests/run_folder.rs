@@ -1,4 +1,4 @@
-//! What a run does with its folder: held, kept from harm, taken over.
+//! How a run treats its folder: it locks the folder, protects its results, and can replace them.
 
 use std::fs;
 
@@ -50,7 +50,7 @@ fn a_folder_that_takes_no_files_is_found_before_the_model() {
     fs::create_dir_all(lab.path("out/metrics.jsonl")).unwrap();
     let train = ["train", "train.toml", "--set", "model=none"];
     lab.fails(&train, &["training.output_dir is out", "metrics.jsonl"]);
-    // A run that does not come to begin leaves no folder.
+    // A run that fails before it begins leaves no folder.
     let dir = "training.output_dir=new/out";
     lab.fails(&[&train[..], &["--set", dir]].concat(), &["none"]);
     assert!(!lab.path("new").exists());
@@ -86,7 +86,7 @@ fn all_weights_are_not_trained_into_the_folder_of_their_base() {
         &["model.safetensors: the result would replace its base"],
     );
     assert_eq!(lab.read("model/model.safetensors"), base);
-    // Nor over another model, unless that is asked for.
+    // Another model is not overwritten either, except with `--force`.
     fs::create_dir_all(lab.path("other")).unwrap();
     lab.write("other/model.safetensors", "another");
     let train = with_keys(
@@ -115,11 +115,11 @@ fn an_earlier_run_is_taken_the_place_of_only_with_force_and_then_as_a_whole() {
         "output_dir",
     ];
     lab.fails(&short, &named);
-    // Looking is free.
+    // Commands that only look are allowed.
     lab.ok(&["train", "train.toml", "--print-config"]);
     lab.ok(&["train", "train.toml", "--dry-run"]);
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
-    // Nor does `--resume` that finds nothing to resume from.
+    // `--resume` without a checkpoint does not overwrite it either.
     let state = lab.read("out/checkpoint-3/trainer_state.toml");
     for name in lab.names("out/checkpoint-3") {
         fs::remove_file(lab.path(&format!("out/checkpoint-3/{name}"))).unwrap();
@@ -136,7 +136,7 @@ fn an_earlier_run_is_taken_the_place_of_only_with_force_and_then_as_a_whole() {
     assert!(lab.path("out/checkpoint-2/trainer_state.toml").exists());
     assert_eq!(lab.read("out/notes.txt"), b"mine");
 
-    // A run that goes on with what it would remove.
+    // A run that continues from the folder that it would remove.
     let on = ["train", "train.toml", "--set", "adapter=out", "--force"];
     lab.fails(&on, &["--force would remove out", "name another"]);
     let from = "adapter=out/checkpoint-2";
@@ -165,7 +165,7 @@ fn an_adapter_that_is_set_goes_on_and_the_log_says_so() {
 #[test]
 fn adalora_plans_over_the_steps_of_the_run() {
     let lab = Lab::new();
-    // Six rows in batches of two, two epochs.
+    // Six rows in batches of two, for two epochs.
     let args = with_keys(
         "train.toml",
         &[

@@ -1,6 +1,6 @@
-//! What training saves is loaded by every command that takes an adapter, whatever the method and
-//! whichever file it began with: the quick start's, which names layers, and that of `peft new`, which
-//! says `all-linear`.
+//! Every command that takes an adapter loads what training saves, for every method and for both
+//! kinds of training files: the quick start's, which names layers, and that of `peft new`, which
+//! has `all-linear`.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ const AT_MODEL: [(&str, &[&str], bool); 3] = [
     ("PREFIX_TUNING", &["num_virtual_tokens=4"], false),
 ];
 
-/// Trains one step of `peft_type` as `file` says, into `out/`.
+/// Trains `peft_type` for one step by `file`, into `out/`.
 fn train(lab: &Lab, file: &str, peft_type: &str, keys: &[&str]) {
     let _ = fs::remove_dir_all(lab.path("out"));
     let mut args = vec!["train".to_string(), file.to_string()];
@@ -31,7 +31,7 @@ fn train(lab: &Lab, file: &str, peft_type: &str, keys: &[&str]) {
         "training.eval_strategy=no",
         "training.save_strategy=no",
     ];
-    // The file of `peft new` splits rows off.
+    // The file of `peft new` holds back rows for evaluation.
     let validation = (file != "fresh.toml").then_some("data.validation=train.jsonl[4:]");
     let set = set
         .into_iter()
@@ -94,8 +94,9 @@ fn every_method_saves_what_every_command_loads() {
     }
 }
 
-/// Of a list of feed-forward layers PEFT wants every name in `target_modules`, of a pattern it does
-/// not (`IA3Config.__post_init__`); with none of them adapted there is nothing to name.
+/// If `feedforward_modules` is a list, PEFT requires every name in it to be in `target_modules`. A
+/// pattern is not checked (`IA3Config.__post_init__`). If no feed-forward layer is adapted, there
+/// is nothing to name.
 #[test]
 fn ia3_names_its_feed_forward_layers_in_a_way_that_peft_reads() {
     let lab = Lab::new();

@@ -1,4 +1,5 @@
-//! What a run shows: the log, the report, TensorBoard's events; and the files to begin with.
+//! What a run shows: the log, the report, TensorBoard's events; and the files that `peft new`
+//! writes.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +27,7 @@ fn the_log_has_every_value_and_the_samples() {
     let lab = Lab::new();
     let out = lab.ok(&[&["train", "train.toml"], &EVALUATED[..]].concat());
     let mut entries = log(&lab, "out/metrics.jsonl");
-    // First the model as it was.
+    // The first entry is the model before training.
     let before: Vec<Value> = entries.drain(..2).collect();
     assert!(before.iter().all(|entry| entry["step"] == 0), "{before:?}");
     assert!(before[0]["eval_runtime"].as_f64().unwrap() > 0.0);
@@ -59,10 +60,10 @@ fn the_log_has_every_value_and_the_samples() {
     assert_eq!(keys(&entries[3]), ["step", "epoch", "sample"]);
     assert_eq!(entries.len(), 5);
     if cfg!(target_os = "linux") {
-        // The weights and the program need some megabytes at least.
+        // The weights and the program need at least some megabytes.
         assert!(entries[0]["peak_memory_bytes"].as_u64().unwrap() > 4_000_000);
     }
-    // Piped, a line a logged step.
+    // If the output is a pipe, each logged step is a line.
     let lines: Vec<_> = out
         .lines()
         .filter(|line| line.starts_with("step "))
@@ -80,7 +81,7 @@ fn the_log_has_every_value_and_the_samples() {
     }
     assert!(lines[2].starts_with("step 2/3  eval_loss "), "{}", lines[2]);
     assert!(lines[2].contains("  in 0:0"), "{}", lines[2]);
-    // Before, at step 2 and after.
+    // Before training, at step 2 and at the end.
     assert_eq!(out.matches("\n  sample: the cat").count(), 3, "{out}");
     assert!(!out.contains("e0") && !out.contains("in 0 s"), "{out}");
 }
@@ -192,14 +193,14 @@ fn a_config_says_where_every_value_came_from_and_reads_back() {
 #[test]
 fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
     let lab = Lab::new();
-    // The tokens stay in their cache, for the run.
+    // The tokens stay in their cache for the run.
     let files = || {
         let mut files = tree(&lab.path("."));
         files.retain(|name| !name.starts_with("peft-cache"));
         files
     };
     let before = files();
-    // Six rows two at a time: three steps an epoch, 30 in all.
+    // Six rows, two in a batch: three steps per epoch, 30 in all.
     let epochs = [
         "--set",
         "training.max_steps=-1",
@@ -218,7 +219,7 @@ fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
         assert!(out.contains(&part), "{part:?} is not in {out}");
     }
     assert_eq!(files(), before);
-    // A step ends with its epoch, however many batches it may take.
+    // A step ends with its epoch, however many batches it may have.
     let all = "training.gradient_accumulation_steps=9223372036854775807";
     let all = ["--dry-run", "--set", all];
     let out = lab.ok(&[&["train", "train.toml"], &all[..], &epochs[..]].concat());
@@ -228,7 +229,7 @@ fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
     assert_eq!(files(), before);
 }
 
-/// The memory that a dry run tells is what the run then takes, though its rows are of all lengths.
+/// The dry run predicts the memory of the run, although the rows have all lengths.
 #[test]
 fn a_dry_run_predicts_the_memory() {
     let lab = Lab::new();
@@ -263,7 +264,7 @@ fn a_dry_run_predicts_the_memory() {
     }
 }
 
-/// The tokens of the training file, as the command counts them.
+/// The number of tokens in the training file, as the command counts them.
 fn tokens_of(lab: &Lab) -> usize {
     let out = lab.ok(&["train", "train.toml", "--dry-run"]);
     let line = out.lines().find(|line| line.starts_with("train.jsonl: "));
@@ -297,7 +298,7 @@ fn a_new_file_trains_as_it_is() {
         ];
         lab.ok(&[&["train", &file], &settings[..]].concat());
         assert!(lab.path(&format!("runs/{template}/report.html")).exists());
-        // A key without a word on it is no help.
+        // Keys without a comment would not help.
         let text = lab.text(&file);
         assert!(text.lines().filter(|line| line.starts_with('#')).count() > 12);
     }
@@ -320,7 +321,7 @@ fn train_without_a_file_offers_one() {
     }
 }
 
-/// What TensorBoard's own reader finds, one JSON object a value.
+/// Prints what TensorBoard's own reader finds, one JSON object for each value.
 const READ_EVENTS: &str = "
 import json, sys
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -334,7 +335,7 @@ for event in EventFileLoader(sys.argv[1]).Load():
 
 #[test]
 fn tensorboard_reads_the_events_that_were_logged() {
-    // TENSORBOARD_PYTHON names a Python that has the package, where `python3` does not.
+    // If `python3` does not have the package, TENSORBOARD_PYTHON names a Python that does.
     let python = std::env::var("TENSORBOARD_PYTHON").unwrap_or_else(|_| "python3".into());
     let has_it = Command::new(&python)
         .args(["-c", "import tensorboard"])
@@ -372,7 +373,7 @@ fn tensorboard_reads_the_events_that_were_logged() {
             };
             let fits = |found: &&Value| found[0] == entry["step"] && found[1] == tag.as_str();
             let of_tag: Vec<_> = found.iter().filter(fits).collect();
-            // Every entry has an epoch, so of that tag there are as many as entries at the step.
+            // Every entry has an epoch, so several of this tag may have the same step.
             let right = of_tag
                 .iter()
                 .any(|found| match (found[3].as_f64(), value.as_f64()) {

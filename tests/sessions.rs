@@ -1,4 +1,4 @@
-//! A session computes nothing twice, and says what a text from scratch says.
+//! A session computes nothing twice, and gives the same text as a start from scratch.
 
 use std::ops::ControlFlow;
 
@@ -18,17 +18,18 @@ fn settings() -> GenerationConfig {
     }
 }
 
-/// Tokens that follow no rule.
+/// Tokens without a pattern.
 fn tokens(count: usize, seed: usize) -> Vec<u32> {
     let next = |at: usize| ((at + seed) * 7919 + 13 * seed) % 90 + 3;
     (0..count).map(|at| next(at) as u32).collect()
 }
 
-/// A conversation: turns that are added, taken back and said anew, and one that shares nothing.
-/// `reuses` is false where the model computes a beginning otherwise in a longer text.
+/// A conversation: turns are added, removed and replaced, and one shares nothing with the others.
+/// `reuses` is false if the length of a text changes how the model computes its beginning.
 fn converse(model: &impl CausalLm, reuses: bool) -> Result<(), String> {
     let mut session = Session::default();
-    // What was computed before: all but the last token of an answer, which was only chosen.
+    // The tokens that are computed already: all but the last token of an answer, which was only
+    // chosen.
     let mut known: Vec<u32> = Vec::new();
     let mut says = |prompt: &[u32]| {
         let go_on = &mut |_| ControlFlow::Continue(());
@@ -58,11 +59,11 @@ fn converse(model: &impl CausalLm, reuses: bool) -> Result<(), String> {
     let answer = says(&second)?;
     let third = [&second[..], &answer, &tokens(8, 3)].concat();
     says(&third)?;
-    // The last turn is taken back and another said; then the same once more.
+    // The last turn is replaced by another; then the same is sent again.
     let other = [&second[..], &answer, &tokens(7, 4)].concat();
     says(&other)?;
     says(&other)?;
-    // Much is taken back: a short text behind a long one.
+    // Much is removed: a short text after a long one.
     says(&[&first[..], &tokens(2, 5)].concat())?;
     says(&tokens(9, 6))?;
     says(&third)?;
@@ -86,7 +87,7 @@ fn every_family_goes_on_as_from_scratch() {
     each(converses);
 }
 
-/// What is broken off is cached as far as it came, and a failure leaves nothing wrong behind.
+/// After a stop, the cache has everything computed so far. After an error, it has nothing wrong.
 #[test]
 fn a_session_goes_on_after_a_stop_and_after_an_error() {
     let model = crate::conformance::base();

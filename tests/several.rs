@@ -17,7 +17,7 @@ use crate::common::device;
 use crate::conformance::{base, fixtures, logits};
 use crate::linear_methods;
 
-/// A LoRA adapter that does something before it is trained.
+/// A LoRA adapter that changes the output even before it is trained.
 fn lora(r: usize, targets: &[&str]) -> LoraConfig {
     LoraConfig::new()
         .with_r(r)
@@ -50,7 +50,7 @@ fn largest<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
 #[test]
 fn rows_of_a_batch_go_through_different_adapters() {
     let mut model = two();
-    // Changes the output layer too, which is tied to the embedding.
+    // This adapter changes the output layer too, which is tied to the embedding.
     let tokens = fixtures().join("conformance/cases/gpt2_lora_trainable_tokens");
     model.load_adapter(tokens, "tokens", false).unwrap();
     let batch = input(5);
@@ -106,7 +106,7 @@ fn hot_swapping_keeps_parameters_and_brings_values_and_scaling() {
         assert!(read(&folder) == read(&again), "{name}");
     }
 
-    // Another rank, another method: an error, and nothing is changed.
+    // Another rank or another method is an error, and nothing is changed.
     let mut narrow = get_peft_model(base(), lora(2, &["c_attn"])).unwrap();
     let kept = narrow.forward(input(2));
     let error = narrow
@@ -122,7 +122,7 @@ fn hot_swapping_keeps_parameters_and_brings_values_and_scaling() {
     other.merge_adapter(true).unwrap();
     let error = other.hotswap_adapter(folder.path(), "default").unwrap_err();
     assert!(error.to_string().contains("merged"), "{error}");
-    // Of a method at the model too.
+    // Adapters of methods that act at the model can be swapped too.
     let saved = tempfile::tempdir().unwrap();
     let source = get_peft_model(base(), PromptTuningConfig::new(2)).unwrap();
     source.save_pretrained(saved.path()).unwrap();
@@ -137,7 +137,8 @@ fn a_combination_in_the_model_is_the_sum_of_its_adapters() {
     model
         .add_adapter("c", Arc::new(lora(3, &["c_attn", "wte"])))
         .unwrap();
-    // Both at once with weight 1 is what cat makes, exactly; svd of the full rank too.
+    // Two active adapters with weight 1 equal the result of `cat`, and that of `svd` with the full
+    // rank.
     model.set_adapter(&["b", "c"]).unwrap();
     let expected = model.forward(input(3));
     for kind in [CombinationType::Cat, CombinationType::Svd] {
@@ -182,7 +183,7 @@ fn a_conversion_is_the_nearest_of_its_rank() {
         .fold(0.0, f32::max);
     assert!(change < 1e-3, "{change}");
 
-    // The error is the share of what the change lacks: measured on the weights.
+    // The error is the share of the change that is missing. It is measured on the weights.
     let narrow = model.convert_to_lora("default", 1).unwrap();
     let path = &narrow.layers[0].0;
     let tensor = |name: &str| {
@@ -214,7 +215,7 @@ fn a_conversion_is_the_nearest_of_its_rank() {
     );
 }
 
-/// The error that is told is that of the weights, whatever the method.
+/// The reported error is that of the weights, for any method.
 #[test]
 fn other_methods_are_converted_too() {
     let weights = |model: &PeftModel<linear_methods::Net>| {
@@ -252,7 +253,8 @@ fn other_methods_are_converted_too() {
     assert!(error.contains("IA3") && error.contains("bias"), "{error}");
 }
 
-/// PEFT's mixed model (`fixtures/mixed`), in which the later adapter acts on what the earlier make.
+/// PEFT's mixed model (`fixtures/mixed`), in which a later adapter acts on the output of the
+/// earlier ones.
 #[test]
 fn adapters_of_different_methods_act_together() {
     let folder = fixtures().join("mixed");
@@ -280,7 +282,7 @@ fn adapters_of_different_methods_act_together() {
     }
 }
 
-/// What goes wrong inside does not leave the adapters switched off.
+/// If an error occurs inside, the adapters are switched on again.
 #[test]
 fn disabling_ends_with_its_scope() {
     let model = two();
@@ -314,7 +316,8 @@ fn requires_grad_is_set_by_adapter() {
     assert_eq!(model.train().get_nb_trainable_parameters().0, both);
 }
 
-/// Two adapters trained with the command: compared, combined, converted, run by rows.
+/// Two adapters trained with the command are compared, combined, converted, and used for different
+/// rows.
 #[test]
 fn the_commands_take_several() {
     let lab = Lab::new();
@@ -373,7 +376,7 @@ fn the_commands_take_several() {
         assert!(shown.contains(line.trim_end()), "{line} is not in {shown}");
     }
 
-    // cat with the weights 1 and -1 of the same adapter is the base.
+    // `cat` of the same adapter with the weights 1 and -1 gives the base.
     let combine = |more: &[&str]| {
         let args = [&["combine", "--adapter", "a:1", "--adapter", "a:-1"], more].concat();
         lab.peft(&args)
@@ -451,7 +454,7 @@ fn the_commands_take_several() {
     assert!((a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-4);
     convert("17", "none").failed(&["r = 17", "16 singular values"]);
 
-    // Rows of a batch.
+    // The rows of a batch use different adapters.
     lab.write_integers(
         "in.safetensors",
         &[("input_ids", &[3, 2], &[5, 6, 5, 6, 5, 6])],

@@ -1,4 +1,4 @@
-//! What helps with the command itself: completions, man pages, `peft doctor`, `peft schema`.
+//! Completions, manual pages, `peft doctor` and `peft schema`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ fn completions_know_every_command_and_option() {
     assert_eq!(answer.code, Some(2), "{answer:?}");
 }
 
-/// bash itself completes.
+/// bash itself completes a command.
 #[cfg(unix)]
 #[test]
 fn bash_completes_a_command() {
@@ -152,10 +152,10 @@ fn the_doctor_asks_the_hub() {
         "{requests:?}"
     );
     assert!(requests[0].contains("Bearer hf_secret"));
-    // Nobody listens there.
+    // Nothing listens at this port.
     let told = said("http://127.0.0.1:9");
     assert_eq!(told["reached"], false, "{told}");
-    // By a proxy, as downloads.
+    // A proxy is used, as for downloads.
     let mut command = lab.command(PEFT);
     command
         .env("HF_ENDPOINT", "http://hub.invalid")
@@ -169,7 +169,7 @@ fn the_doctor_asks_the_hub() {
     );
 }
 
-/// The schema, and what of JSON Schema it uses.
+/// The schema. This implements the part of JSON Schema that it uses.
 struct Schema(Value);
 
 impl Schema {
@@ -184,7 +184,7 @@ impl Schema {
         }
     }
 
-    /// Whether a value is what a schema describes.
+    /// Whether the schema accepts a value.
     fn takes(&self, schema: &Value, value: &Value) -> bool {
         let schema = self.follow(schema);
         let Some(words) = schema.as_object() else {
@@ -213,7 +213,7 @@ impl Schema {
                 .as_str()
                 .is_some_and(|text| text.eq_ignore_ascii_case("none")),
             "pattern" => {
-                // The other pattern, of words that end in a number.
+                // The only other pattern: words that end in a number.
                 let stem = said
                     .as_str()
                     .unwrap()
@@ -253,7 +253,7 @@ impl Schema {
         self.takes(&self.0, &serde_json::to_value(table).unwrap())
     }
 
-    /// The keys of a table, whatever stands between.
+    /// The keys of a table, also through references and alternatives.
     fn keys(&self, schema: &Value, keys: &mut BTreeSet<String>) {
         let schema = self.follow(schema);
         for word in ["anyOf", "allOf", "oneOf"] {
@@ -310,7 +310,7 @@ fn the_schema_takes_every_shipped_file_and_what_peft_writes() {
         let text = lab.read(&format!("{template}.toml"));
         texts.push((template.into(), String::from_utf8(text).unwrap()));
     }
-    // Every key with its default, of every objective's table too.
+    // Every key with its default, and those of every objective's table.
     for change in [
         "training.seed=1",
         "training.objective=dpo",
@@ -420,7 +420,7 @@ fn the_schema_has_every_key_that_the_documentation_names() {
             .iter()
             .filter_map(|word| word.trim_matches('.').split_once('.'))
         {
-            // Names of files, and the mistake that docs/training.md shows.
+            // File names, and the misspelt key that docs/training.md shows.
             let others = [
                 "toml",
                 "jsonl",
@@ -450,7 +450,7 @@ fn the_schema_has_every_key_that_the_documentation_names() {
     assert!(seen > 60, "{seen}");
 }
 
-/// The words between backticks, and what stands behind `--set`.
+/// The words between backticks, and what follows `--set`.
 fn named(text: &str) -> Vec<&str> {
     let mut is_code = false;
     let mut spans: Vec<&str> = Vec::new();

@@ -31,8 +31,8 @@ fn said<'a>(row: &'a Value, role: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// What is counted afterwards was not learnt by heart: no question is asked in training, in
-/// whatever case or punctuation, and every expected answer is one of those that training gives.
+/// The questions that are counted afterwards cannot be answered by heart: none is asked in
+/// training, even in another case or punctuation. Every expected answer is one that training gives.
 #[test]
 fn held_out_questions_are_asked_in_other_words() {
     let plain = |text: &str| text.to_lowercase().replace([',', '.', '?', '!'], "");
@@ -62,8 +62,8 @@ fn held_out_questions_are_asked_in_other_words() {
     }
 }
 
-/// Every row of the files that the shipped configurations name is read, through a chat template
-/// where it is a chat, and none is cut or dropped.
+/// Every row of the files that the shipped configurations name can be read, through a chat template
+/// if it is a chat, and none is cut or dropped.
 #[test]
 fn the_data_of_the_shipped_configurations_loads() {
     let lab = Lab::new();
@@ -77,7 +77,7 @@ fn the_data_of_the_shipped_configurations_loads() {
         let config: toml::Value = toml::from_str(&text).unwrap();
         let named = ["train", "validation"].map(|key| config["data"].get(key)?.as_str());
         let named = named.into_iter().flatten();
-        // The others are the reader's own, on the Hub, or yet to be made.
+        // The other files are the user's own, on the Hub, or not made yet.
         let here = named.filter(|name| name.starts_with("assets/") || name.starts_with("data/"));
         files.extend(here.map(shipped));
     }

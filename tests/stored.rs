@@ -1,5 +1,5 @@
-//! Adapters whose files hold more than the method's tensors: embeddings of the base, resized or
-//! adapted, and biases beside copies of layers. As Python's peft writes them
+//! Adapters whose files hold more than the method's tensors: embeddings of the base (resized or
+//! adapted), and biases beside copies of layers. They are compared with Python's peft
 //! (`fixtures/stored/make.py`).
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ fn logits_are_pefts_loaded_saved_and_merged() {
         let folder = tempfile::tempdir().unwrap();
         adapted.save_pretrained(folder.path()).unwrap();
         close("saved", logits(&load(folder.path()).unwrap(), &case));
-        // Into one that has another adapter's place already.
+        // Loaded into the place of another adapter.
         let mut again = adapted.clone();
         again.load_adapter(&case, "default", false).unwrap();
         close("replaced", logits(&again, &case));
@@ -100,7 +100,8 @@ fn what_is_written_is_what_peft_wrote() {
             .unwrap();
         let (found, mut expected) = (tensors(folder.path()), tensors(&case(name)));
         if EMBEDDINGS.contains(&name) {
-            // What PEFT writes a second time beside the embeddings, for no reader.
+            // PEFT writes these tensors a second time beside the embeddings, where nothing reads
+            // them.
             expected.retain(|key, _| {
                 let ends = [
                     "modules_to_save.weight",
@@ -118,7 +119,7 @@ fn what_is_written_is_what_peft_wrote() {
     }
 }
 
-/// Rows that the adapter's file does not hold are the mean of the others.
+/// Rows that the adapter's file does not have are the mean of the others.
 #[test]
 fn the_vocabulary_is_resized_to_that_of_the_file() {
     for (name, rows) in [("targeted", 24), ("grown", 27), ("shrunk", 21)] {
@@ -175,7 +176,7 @@ fn what_is_too_many_is_named() {
     assert_eq!(two.vocab_size(), 24);
 }
 
-/// An output layer that is another matrix in the file is untied.
+/// If the output layer in the file is another matrix, it is untied.
 #[test]
 fn a_stored_head_that_differs_is_kept() {
     let folder = changed("grown", |all| {
@@ -192,7 +193,7 @@ fn a_stored_head_that_differs_is_kept() {
     assert_close(&case, "logits", &logits(&adapted, &case), &twice);
 }
 
-/// PEFT before 0.18 left the biases of `lora_only` out; Python keeps the base's.
+/// PEFT before 0.18 left the biases of `lora_only` out. Python then keeps the base's.
 #[test]
 fn biases_that_are_not_in_the_file_stay_the_bases_and_nothing_else_does() {
     let without = changed("bias_lora_only", |all| {
@@ -204,7 +205,7 @@ fn biases_that_are_not_in_the_file_stay_the_bases_and_nothing_else_does() {
         slot.bias().unwrap().into_data()
     };
     assert_eq!(bias(&adapted), bias(&model(&case("base"))));
-    // Before 0.6 the layers had no base_layer.
+    // Before PEFT 0.6, layers had no base_layer.
     let old = changed("bias_lora_only", |all| {
         *all = std::mem::take(all)
             .into_iter()
@@ -230,7 +231,7 @@ fn biases_that_are_not_in_the_file_stay_the_bases_and_nothing_else_does() {
     }
 }
 
-/// The commands take such an adapter, and say which loss it has.
+/// The commands take such an adapter, and its loss is right.
 #[test]
 fn a_grown_vocabulary_works_in_the_commands() {
     let lab = Lab::with_adapter();
@@ -258,7 +259,7 @@ fn a_grown_vocabulary_works_in_the_commands() {
 
 #[test]
 fn a_converted_adapter_has_the_embeddings_that_the_adapter_has() {
-    // The exact change is of no more than these ranks.
+    // The exact change has no more than these ranks.
     for name in ["targeted", "grown", "shrunk", "grown_head", "grown_dora"] {
         let case = case(name);
         let converted = load(&case).unwrap().convert_to_lora("default", 8);

@@ -1,4 +1,4 @@
-//! What is shown on a terminal.
+//! The output on a terminal.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::common::{Lab, PEFT};
 
-/// Whether there is the `script` of util-linux, which makes terminals.
+/// Whether there is the `script` of util-linux, which can make terminals.
 fn has_script() -> bool {
     let has_it = Command::new("script").arg("--version").output();
     let is_util_linux = has_it.is_ok_and(|output| {
@@ -22,7 +22,7 @@ fn has_script() -> bool {
     is_util_linux
 }
 
-/// What `peft` writes to a terminal of so many columns; nothing where no terminal can be made.
+/// What `peft` writes to a terminal with this many columns; `None` if no terminal can be made.
 fn on_terminal(lab: &Lab, columns: usize, args: &str) -> Option<String> {
     if !has_script() {
         return None;
@@ -39,7 +39,7 @@ fn on_terminal(lab: &Lab, columns: usize, args: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// The rows of a terminal of so many columns, what was drawn over among them.
+/// The rows of a terminal with this many columns, including those that were overwritten.
 fn rows(screen: &str, columns: usize) -> Vec<String> {
     let screen = console::strip_ansi_codes(screen);
     let mut rows = vec![String::new()];
@@ -71,13 +71,13 @@ fn a_run_fits_its_terminal() {
             return;
         };
         let rows = rows(&screen, columns);
-        // Until the run ends; what is written then are paths and commands.
+        // Only until the run ends: paths and commands follow, which may be longer.
         let begun = rows.iter().position(|row| row == "before training:");
         let ended = rows
             .iter()
             .position(|row| row.starts_with("after training"));
         let rows = &rows[begun.unwrap() + 1..ended.unwrap()];
-        // A row that begins in the middle of something is the rest of one that wrapped.
+        // A row with another beginning is the rest of one that was wrapped.
         for row in rows {
             let whole = ["  ", "step ", "█", "░", "evaluating "];
             let is_whole = whole.iter().any(|beginning| row.starts_with(beginning));
@@ -119,8 +119,8 @@ fn a_continuation_stands_behind_its_prompt_on_a_terminal() {
     assert_eq!(rows(&screen, 80), rows(&format!("the cat{piped}"), 80));
 }
 
-/// What `peft` writes to a terminal on which someone types: each text as soon as another is seen
-/// behind what was seen before.
+/// What `peft` writes to a terminal on which someone types. Each step is a text to wait for, after
+/// that of the step before, and the text that is typed then.
 fn typed(lab: &Lab, args: &str, steps: &[(&str, &str)]) -> String {
     let mut command = lab.command("script");
     let pipes = command
@@ -164,7 +164,7 @@ fn typed(lab: &Lab, args: &str, steps: &[(&str, &str)]) -> String {
     screen
 }
 
-/// A model that goes on for so long that its answer can be stopped.
+/// The model's answer is long enough to be stopped.
 #[test]
 fn a_conversation_at_a_terminal() {
     if !has_script() {
@@ -189,7 +189,7 @@ fn a_conversation_at_a_terminal() {
     let screen = typed(&lab, &format!("{args} 4"), &steps);
     assert!(screen.contains("/help lists the commands"), "{screen}");
 
-    // A word of the answer, behind the line that was typed, says that it has begun.
+    // A word of the answer, after the typed line, shows that the answer has begun.
     let answer = lab.ok(&[
         "generate", "--model", "chat", "--chat", "--prompt", "the cat",
     ]);

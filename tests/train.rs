@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::common::{Lab, quick_start, values, with_keys};
 
-/// The numbers of the two `evaluation: loss …` lines.
+/// The numbers of the two lines `evaluation: loss …`.
 fn evaluations(out: &str) -> Vec<f64> {
     let lines = out
         .lines()
@@ -38,10 +38,10 @@ fn an_adapter_is_trained_shown_and_saved() {
     ] {
         assert!(out.contains(part), "{part:?} is not in {out}");
     }
-    // Before and after, and the prompt once each time.
+    // A sample before and one after training, each with the prompt once.
     assert_eq!(out.matches("\n  sample: the cat").count(), 2, "{out}");
     assert_eq!(out.matches("the cat").count(), 2, "{out}");
-    // All of it is one screen before the first step.
+    // Everything before the first step fits on one screen.
     let begun = out.lines().position(|line| line.starts_with("step 1/3"));
     assert!(begun.is_some_and(|lines| lines < 16), "{out}");
     assert!(!out.contains("GPT2LMHeadModel("), "{out}");
@@ -111,7 +111,7 @@ fn what_every_method_adapts_is_told_in_a_few_lines() {
         "IA3\n  transformer.h.*.attn.c_attn  2 layers   96 parameters\n  \
          transformer.h.*.mlp.c_proj   2 layers  128 parameters\n"
     );
-    // A table takes the place of the file's, whose target_modules go with it.
+    // A table replaces the file's table, including its target_modules.
     for (set, parameters) in [
         ("peft.peft_type=IA3", "trainable params: 6,144 "),
         ("peft={peft_type=\"IA3\"}", "trainable params: 3,584 "),
@@ -122,7 +122,7 @@ fn what_every_method_adapts_is_told_in_a_few_lines() {
         let out = lab.ok(&args);
         assert!(out.contains(parameters), "{out}");
     }
-    // The model's default, in the form in which PEFT reads it back, is nothing that was set.
+    // The model's default in the form in which PEFT stores it does not count as set by the user.
     let all = "peft.target_modules=[\"c_attn\", \"c_proj\"]";
     let ia3 = told(&["peft.peft_type=IA3", all]);
     assert!(
@@ -172,7 +172,7 @@ fn the_first_evaluation_can_be_turned_off() {
     let off = ["--set", "training.eval_on_start=false"];
     let out = lab.ok(&[&["train", "train.toml"], &off[..]].concat());
     assert_eq!(evaluations(&out).len(), 1, "{out}");
-    // The sample costs little, and is asked for by its prompt.
+    // The sample takes little time, and was requested by the prompt.
     assert!(out.contains("before training:\n  sample: the cat"), "{out}");
 }
 
@@ -228,12 +228,12 @@ fn all_weights_are_trained_on_request() {
         lab.read("out/model.safetensors"),
         lab.read("model/model.safetensors")
     );
-    // The output is a model of its own, tokenizer included.
+    // The output is a complete model, with its tokenizer.
     let text = lab.ok_json(&["generate", "--model", "out", "--prompt", "the", "--json"]);
     assert!(text["token_ids"].is_array());
 }
 
-/// GPT-2's parameters at these sizes, the tied head counted once.
+/// GPT-2's parameters at these sizes. The tied head is counted once.
 fn parameters(lab: &Lab) -> usize {
     let (d, vocab, positions, layers) = (16, lab.vocab_size, 32, 2);
     let norm = 2 * d;
@@ -246,7 +246,7 @@ fn with_comma(number: usize) -> String {
     format!("{},{:03}", number / 1000, number % 1000)
 }
 
-/// Every shipped configuration is understood, and its first line is the command that runs it.
+/// Every shipped configuration is valid, and its first line is the command that runs it.
 #[test]
 fn the_shipped_configurations_are_read() {
     let lab = Lab::new();

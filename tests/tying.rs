@@ -1,4 +1,4 @@
-//! A head tied to the embedding that an adapter names, against Python's peft
+//! Adapters that name an embedding with a tied head, compared with Python's peft
 //! (`fixtures/tied/make.py`).
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn case(name: &str) -> PathBuf {
     fixtures().join("tied").join(name)
 }
 
-/// Where the batch lies.
+/// The folder with the batch.
 fn inputs() -> PathBuf {
     fixtures().join("conformance/cases/gpt2_lora")
 }
@@ -102,14 +102,14 @@ fn the_embedding_stands_in_the_place_of_a_tied_head() {
         targets(&saved)["modules_to_save"],
         serde_json::json!(["ln_f", "transformer.wte"])
     );
-    // Merged, it is the same model with one weight for both.
+    // Merged, it is the same model, with one weight for both.
     let expected = logits(&saved, &inputs());
     let merged = saved.merge_and_unload(true).unwrap();
     assert!(merged.lm_head.is_none());
     assert_close(&inputs(), "merged", &logits(&merged, &inputs()), &expected);
 }
 
-/// The untied head is in the merged model's folder, which says so.
+/// The untied head is in the merged model's folder, and config.json says so.
 #[test]
 fn an_untied_head_stays_untied_in_a_merged_model() {
     let case = case("targeted");
@@ -153,7 +153,7 @@ fn a_failed_adapter_leaves_the_head_tied() {
     assert!(error.to_string().contains("use_dora"), "{error}");
 }
 
-/// An adapter of this configuration on the base, with values that change something.
+/// An adapter of this configuration on the base, with values that change the output.
 fn stirred(config: impl Method + 'static) -> PeftModel<GPT2LMHeadModel> {
     let mut model = get_peft_model(base(), config).unwrap();
     let tensors = model.adapter_state_dict("default").into_iter();
@@ -175,7 +175,7 @@ fn wte(model: &GPT2LMHeadModel) -> TensorData {
     model.transformer.wte.weight().into_data()
 }
 
-/// What acts on the embedding alone leaves a tied head as it was, merged or not.
+/// An adapter on the embedding alone does not change a tied head, merged or not.
 #[test]
 fn a_merged_embedding_leaves_the_tied_head_as_it_was() {
     let lora = || LoraConfig::new().with_target_modules(["c_attn"]);
@@ -221,7 +221,7 @@ fn a_merged_embedding_leaves_the_tied_head_as_it_was() {
         close("in place", &merging);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
-        // Of a copy nothing is merged, so that the base's own weights are written.
+        // A copy is not merged, so the base's own weights are written.
         if !model.transformer.wte.adapters().is_empty() {
             let written = merging.get_base_model();
             written.save_pretrained(path).unwrap();

@@ -1,8 +1,8 @@
-//! What has no effect, or another than it seems, is said in a warning.
+//! Settings without effect, or with a surprising one, cause a warning.
 
 use crate::common::{Lab, adapted};
 
-/// What `peft train` says with these keys; it has to succeed.
+/// The output of `peft train` with these keys, which has to succeed.
 fn said(lab: &Lab, keys: &[&str]) -> String {
     let mut args = vec!["train", "train.toml", "--force"];
     for key in keys {
