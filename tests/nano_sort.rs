@@ -1,8 +1,8 @@
 //! A trained model, compared activation by activation (`fixtures/nano-sort`).
 //!
 //! The model is minGPT's gpt-nano (3 layers, 85,296 parameters without the head) from
-//! bbycroft/llm-viz (MIT), which sorts letters; the activations are PyTorch's on one batch of it.
-//! Its linear weights were transposed into Conv1D's orientation for the fixture.
+//! bbycroft/llm-viz (MIT), which sorts letters. The activations are PyTorch's, on one batch. The
+//! fixture has its linear weights transposed, as Conv1D stores them.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor, TensorData};

@@ -40,7 +40,7 @@ pub(super) fn pets() -> Vec<Value> {
 #[test]
 fn every_row_has_a_line_in_its_place() {
     let lab = trained(&pets(), &[]);
-    // More than are read at a time, of all lengths, and some without any text.
+    // More rows than are read at a time, of all lengths, some without any text.
     let row = |at: usize| {
         let words = ["the", "cat", "sat", "on", "a", "mat"].into_iter().cycle();
         let words: Vec<_> = words.skip(at % 5).take(at % 7).collect();
@@ -73,7 +73,7 @@ fn every_row_has_a_line_in_its_place() {
     for (one, other) in found.iter().zip(other) {
         assert_eq!(one["label"], other["label"]);
     }
-    // A file that breaks off leaves what was there.
+    // If the rows end in the middle of one, the old output stays.
     let broken = jsonl(&rows) + "{\"text\": \n";
     lab.write("many.jsonl", broken);
     let args = adapted("predict", &["--data", "many.jsonl"]);
@@ -151,7 +151,7 @@ fn a_text_may_have_many_labels() {
     );
     assert_eq!(found["by_class"]["label 31"]["support"], 2);
     assert_eq!(found["by_class"]["micro avg"]["recall"], 1.0);
-    // Two tokens keep 40 labels, and one does not.
+    // Two tokens can store 40 labels, one token cannot.
     let short = json!({"text": "the", "labels": of(&[1, 2])});
     lab.write("rows.jsonl", jsonl(&[rows[0].clone(), short]));
     lab.fails(
@@ -181,7 +181,8 @@ fn numbers_are_the_labels_that_are_called_so() {
         found.iter().all(|line| line["is_right"] == true),
         "{found:?}"
     );
-    // Whole numbers that do not count from 0 have names, or are numbers.
+    // Whole numbers that do not count from 0 are an error, unless they have names or `regression`
+    // is set.
     lab.write(
         "rows.jsonl",
         jsonl(&[row("the cat", -1), row("the dog", 1)]),
@@ -196,7 +197,7 @@ fn numbers_are_the_labels_that_are_called_so() {
         &["classify.labels=[\"-1\",\"1\"]", "training.max_steps=1"],
     );
     assert!(!named.contains("regression"), "{named}");
-    // The names do not say that a text has several.
+    // The names alone do not tell that a text may have several labels.
     let row = |labels: Value| json!({"text": "the cat", "labels": labels});
     lab.write(
         "rows.jsonl",
@@ -253,14 +254,15 @@ fn words_that_were_cut_are_in_no_entity() {
     let found = lab.ok_json(&[&eval[..], &["--json"]].concat());
     assert_eq!(found["by_class"]["PET"]["support"], 5);
     assert_eq!(found["confusion"]["counts"], json!([[5, 0], [0, 7]]));
-    // `dog` is two pieces: `sat` of one row, and the last three words of another.
+    // `dog` is two tokens. So four words are cut off: `sat` in one row, and the last three words of
+    // another.
     let cut = lab.ok_json(&[&eval[..], &["--max-length", "3", "--json"]].concat());
     let said = cut["left_out"].to_string();
     assert!(said.contains("neither learnt nor counted: 4"), "{said}");
     let weights = "tag.class_weights=\"balanced\"";
     train(&lab, &["training.max_steps=1", weights]);
     let saved = lab.text("out/config.toml");
-    // Five words are pets, and seven are none.
+    // Five words are pets, and seven are not.
     assert!(saved.contains("class_weights = [1.2"), "{saved}");
 }
 
@@ -294,7 +296,7 @@ fn columns_may_have_any_name_and_files_be_csv() {
         &[&missing[..], &["--set", "data.label_field=was"]].concat(),
         &["data.label_field is \"was\"", "said, is"],
     );
-    // Lists of labels, and of words and their tags, are JSON in a cell.
+    // In CSV, lists (labels, words, tags) are JSON in a cell.
     let csv = "text,labels\nthe cat sat,\"[\"\"cat\"\"]\"\na cat and a dog,\"[\"\"cat\"\", \"\"dog\"\"]\"\nthe mat,[]\n";
     lab.write("rows.csv", csv);
     train(&lab, &[named[0], named[1], "training.max_steps=100"]);
@@ -314,7 +316,7 @@ fn columns_may_have_any_name_and_files_be_csv() {
     train(&lab, &[&named[..2], &tag].concat());
     let found = predict(&lab, &["--data", "rows.csv", "--text-field", "says"]);
     assert_eq!(found[0]["tags"], json!(["O", "B-PET"]));
-    // It means nothing to a language model.
+    // The key has no meaning for a language model.
     lab.fails(
         &[
             "train",
@@ -327,7 +329,8 @@ fn columns_may_have_any_name_and_files_be_csv() {
     );
 }
 
-/// A set on the Hub, here a server on this machine; the labels weigh what their rows say.
+/// A data set on the Hub, here from a server on this machine. Its rows decide the weights of the
+/// labels.
 #[test]
 fn rows_come_from_the_hub() {
     let list = "{\"rfilename\": \"train.jsonl\"}, {\"rfilename\": \"test.jsonl\"}";
@@ -357,7 +360,7 @@ fn rows_come_from_the_hub() {
     let said = run("train classify.toml --set classify.pos_weight=\"balanced\"");
     assert_eq!(said.code, Some(0), "{said:?}");
     let saved = lab.text("out/config.toml");
-    // Three rows without `cat` by two with it, and two by three.
+    // `cat`: three rows without it, two with it. The other label: two and three.
     assert!(saved.contains("pos_weight = [1.5, 0.666666"), "{saved}");
     let said = run("predict --model model --adapter out --data org/tiny:train");
     assert_eq!(said.out.lines().count(), 5, "{said:?}");

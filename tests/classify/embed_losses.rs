@@ -1,4 +1,5 @@
-//! Losses of embeddings by sentence-transformers (`fixtures/embed`, made by `make.py` there).
+//! Losses of embeddings, compared with sentence-transformers (`fixtures/embed`, made by `make.py`
+//! there).
 
 use std::fs;
 
@@ -37,7 +38,7 @@ fn batch(kind: &str) -> Batch {
     Batch::collate(&examples, 1, None)
 }
 
-/// The objective that has these keys beside its columns.
+/// The objective with these keys, besides its columns.
 fn objective(kind: &str, keys: Value) -> Embed {
     let mut keys = keys;
     keys["columns"] = match kind {
@@ -120,7 +121,7 @@ fn losses_and_gradients_are_those_of_sentence_transformers() {
     }
 }
 
-/// One block of the model at a time: the same gradients, within rounding.
+/// Checkpointing, with one block of the model at a time, gives the same gradients up to rounding.
 #[test]
 fn checkpointed_gradients_of_embeddings() {
     let Some(case) = case() else { return };

@@ -1,6 +1,7 @@
-//! A model for embeddings that people use, all-MiniLM-L6-v2, beside sentence-transformers.
+//! A widely used model for embeddings, all-MiniLM-L6-v2, compared with sentence-transformers.
 //!
-//! Skipped unless `BURN_PEFT_MINILM` names its folder (`fixtures/embed/minilm.py` says where from).
+//! Skipped unless `BURN_PEFT_MINILM` names its folder (`fixtures/embed/minilm.py` says where to get
+//! it).
 
 use burn_peft::tensor_file::read_tensors;
 

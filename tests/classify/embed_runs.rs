@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::common::{Lab, adapted, anew, jsonl, values, with_keys};
 
-/// Texts of three kinds, of which those of one kind belong together.
+/// Texts of three kinds. Texts of the same kind belong together.
 const KINDS: [[&str; 4]; 3] = [
     ["the cat sat", "a cat ran", "my cat ate", "one cat slept"],
     [
@@ -16,7 +16,7 @@ const KINDS: [[&str; 4]; 3] = [
     ["two and two", "two or three", "two by two", "two at once"],
 ];
 
-/// Rows of every two texts of a kind, with one of another.
+/// Rows of two texts of a kind and one of another kind.
 fn rows() -> Vec<[&'static str; 3]> {
     let mut rows = Vec::new();
     for (kind, texts) in KINDS.iter().enumerate() {
@@ -38,7 +38,7 @@ fn config(lab: &Lab, more: &str) {
     lab.write("train.toml", toml);
 }
 
-/// The vectors of a file of lines.
+/// The vectors in a file of lines.
 fn vectors(text: &str) -> Vec<Vec<f64>> {
     let lines = values(text).into_iter();
     let numbers = |line: Value| {
@@ -78,7 +78,8 @@ fn embeddings_are_trained_measured_and_searched() {
     );
     assert_eq!(lab.json("out/modules.json").as_array().unwrap().len(), 3);
     assert!(lab.path("out/tokenizer.json").exists());
-    // A checkpoint makes the same vectors as the result, and so does the adapter in another form.
+    // A checkpoint gives the same vectors as the result, and so does the adapter after a conversion
+    // or combination.
     lab.ok(&adapted("convert", &["--output", "lora"]));
     lab.ok(&[
         "combine",
@@ -152,7 +153,7 @@ fn embeddings_are_trained_measured_and_searched() {
     let lines = vectors(&lab.ok(&predict));
     assert_eq!(lines.len(), 12);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    // As the adapter's files say, of length one.
+    // The adapter's files ask for vectors of length one.
     assert!((dot(&lines[3], &lines[3]) - 1.0).abs() < 1e-5);
     let nearest = |at: usize| {
         let others = (0..12).filter(|&other| other != at);
@@ -161,7 +162,7 @@ fn embeddings_are_trained_measured_and_searched() {
     };
     let found = (0..12).filter(|&at| nearest(at).unwrap() / 4 == at / 4);
     assert!(found.count() >= 10);
-    // A prompt by its name, which the adapter's files have.
+    // A prompt by its name, which is in the adapter's files.
     let with_prompt = [&predict[..], &["--prompt-name", "anchor"]].concat();
     assert_ne!(vectors(&lab.ok(&with_prompt))[0], lines[0]);
     lab.fails(
@@ -169,14 +170,14 @@ fn embeddings_are_trained_measured_and_searched() {
         &["there is no prompt \"query\": the model has anchor"],
     );
 
-    // A label beside a text is no matter.
+    // A label beside a text does no harm.
     let labelled = "{\"text\": \"a cat\", \"label\": \"pet\"}\n";
     lab.write("labelled.jsonl", labelled);
     let answer = lab.peft(&[&predict[..6], &["labelled.jsonl"]].concat());
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(!answer.err.contains("left out"), "{answer:?}");
 
-    // A text without tokens has a line that says so, and the text beside it its vector.
+    // A text without tokens has a line that says so, and the next text still has its vector.
     let says = |rows: &str, more: &[&str]| {
         lab.write("some.jsonl", rows);
         let answer = lab.peft(&[&predict[..6], &["some.jsonl"], more].concat());
@@ -204,7 +205,7 @@ fn embeddings_are_trained_measured_and_searched() {
         &["--objective sft", "FEATURE_EXTRACTION"],
     );
 
-    // The same vectors in a file of tensors, of a merged folder, and of one column of rows of three.
+    // The same vectors: as a file of tensors, from a merged folder, and from one of three columns.
     let near = |found: &[f32], expected: &[f64]| {
         let mut pairs = found.iter().zip(expected);
         found.len() == expected.len() && pairs.all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5)
@@ -234,7 +235,7 @@ fn embeddings_are_trained_measured_and_searched() {
     let (_, anchors) = lab.floats("rows.safetensors", "anchor");
     assert!(near(&anchors[..lines[0].len()], &lines[0]));
 
-    // It speaks no more.
+    // The model can no longer generate text.
     let generate = adapted("generate", &["--prompt", "a"]);
     lab.fails(&generate, &["peft predict"]);
 }
@@ -261,7 +262,7 @@ fn a_run_of_embeddings_goes_on_bit_for_bit() {
         "training.output_dir=again",
     ]);
     assert!(whole == lab.read("again/adapter_model.safetensors"));
-    // One block at a time gives the same, within rounding.
+    // Checkpointing, with one block at a time, gives the same up to rounding.
     lab.ok(&with_keys(
         "train.toml",
         &[
@@ -287,7 +288,7 @@ fn a_new_file_for_embeddings_trains() {
     let pairs = pairs.map(|[a, b, _]| serde_json::json!({"anchor": a, "positive": b}));
     lab.write("rows.jsonl", jsonl(pairs));
     let new = ["new", "mine", "--train", "rows.jsonl", "--model", "model"];
-    // The columns say that it is of embeddings.
+    // The columns show that the rows are for embeddings.
     lab.ok(&new);
     let said = lab.ok(&with_keys(
         "mine.toml",

@@ -1,4 +1,4 @@
-//! Models without a head: hidden states and embeddings, by transformers and PEFT.
+//! Models without a head: hidden states and embeddings, compared with transformers and PEFT.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn each(check: impl Fn(&Case) -> Result<(), String>) {
     each_of(cases(false), check);
 }
 
-/// The model without its head, whatever it is tied to.
+/// The model without its head, also if the head is tied to the embedding.
 fn headless(folder: &Path) -> AutoModel {
     let files = ModelFiles::folder(folder);
     AutoModel::with_head(&files, &device(), Reading::Now, &WantedHead::none()).unwrap()

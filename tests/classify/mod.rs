@@ -1,7 +1,9 @@
-//! What transformers and PEFT compute for classifiers (`fixtures/classify`, made by `carry.py` there): a
-//! base with its head, an adapter with a trained copy of it, and what comes of them.
+//! Classifiers, compared with transformers and PEFT (`fixtures/classify`, made by `carry.py`
+//! there). A case is a base with its head, an adapter with a trained copy of the head, and what
+//! both compute.
 //!
-//! `BURN_PEFT_CLASSIFY` names another folder of the same form, whose cases may lack what PEFT prints.
+//! `BURN_PEFT_CLASSIFY` names another folder of the same form, whose cases may lack PEFT's printed
+//! output.
 
 mod asking;
 mod embed_losses;
@@ -53,7 +55,7 @@ impl Case {
         fs::read_to_string(self.folder.join(name)).ok()
     }
 
-    /// Compares the printed tree and what is counted, where the case has them.
+    /// Compares the printed tree and the counts, if the case has them.
     fn is_shown_as_by_peft(&self, model: &PeftModel<AutoModel>) -> Result<(), String> {
         if let Some(printed) = self.text("printed.txt") {
             let tree = format!("{}\n", model.tree());
@@ -72,7 +74,7 @@ impl Case {
         Ok(())
     }
 
-    /// Logits as transformers gives them: of a classifier of texts a row for each.
+    /// Logits as transformers returns them: one row per text for a classifier of texts.
     fn logits(&self, model: &impl CausalLm) -> Vec<f32> {
         let (ids, shape) = ints(&self.folder, "input_ids");
         let (mask, _) = ints(&self.folder, "attention_mask");
@@ -102,8 +104,8 @@ fn root() -> PathBuf {
     std::env::var_os("BURN_PEFT_CLASSIFY").map_or_else(|| fixtures().join("classify"), Into::into)
 }
 
-/// The cases of families that are supported, or those of them that `CASE` names, that have a head or
-/// that have none.
+/// The cases of supported families, or those that `CASE` names: those with a head, or those without
+/// one.
 fn cases(has: bool) -> Vec<Case> {
     let mut names: Vec<_> = fs::read_dir(root().join("cases"))
         .unwrap()
@@ -149,7 +151,7 @@ fn logits_of_a_classifier_and_merged() {
         let merged = model.merge_and_unload(true).unwrap();
         let found = case.logits(&merged);
         close("merged_logits", &found, &case.expected("merged_logits"))?;
-        // A merged model is a classifier that transformers reads.
+        // A merged model is saved as a classifier, which can be read again.
         let folder = tempfile::tempdir().unwrap();
         merged.save_pretrained(folder.path()).unwrap();
         let read = AutoModel::from_files(&ModelFiles::folder(folder.path()), &device()).unwrap();
@@ -167,7 +169,7 @@ fn a_classifier_is_exported_as_a_folder_and_not_as_gguf() {
         if case.name.starts_with("gpt2") {
             return Ok(());
         }
-        // A language model, which gets the adapter's head.
+        // The base is opened as a language model, which then gets the adapter's head.
         let lab = Lab::new();
         fs::create_dir(lab.path("base")).unwrap();
         for entry in fs::read_dir(&case.base).unwrap() {

@@ -15,7 +15,7 @@ fn what_is_in_the_place_of_the_output_stays_what_it_is() {
             &["--data", "rows.jsonl", "--output", output],
         ))
     };
-    // A symbolic link is followed, and who may read a file stays.
+    // A symbolic link is followed, and the file keeps its permissions.
     lab.write("real.jsonl", "old");
     fs::set_permissions(lab.path("real.jsonl"), fs::Permissions::from_mode(0o600)).unwrap();
     symlink("real.jsonl", lab.path("link.jsonl")).unwrap();
@@ -29,7 +29,7 @@ fn what_is_in_the_place_of_the_output_stays_what_it_is() {
     write("ahead.jsonl");
     assert!(lab.path("ahead.jsonl").is_symlink());
     assert_eq!(lines(&lab.read("new.jsonl")), 5);
-    // A pipe is written into.
+    // A pipe gets the lines directly.
     let pipe = lab.path("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
@@ -40,7 +40,7 @@ fn what_is_in_the_place_of_the_output_stays_what_it_is() {
     assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     let said = write("/proc/self/fd/1");
     assert_eq!(lines(said.as_bytes()), 5, "{said}");
-    // The rows are not written over.
+    // The rows themselves are not overwritten.
     let before = lab.read("rows.jsonl");
     symlink("rows.jsonl", lab.path("other.jsonl")).unwrap();
     let args = adapted("predict", &["--data"]);
@@ -73,7 +73,7 @@ fn options_without_a_meaning_are_refused() {
     assert_eq!(answer.code, Some(2), "{answer:?}");
     assert!(answer.err.contains("1 or greater"), "{answer:?}");
     predict(&lab, &["--data", "rows.jsonl", "--objective", "classify"]);
-    // A row without a text has a line, and those behind it too.
+    // A row without a text has a line, and so have the rows after it.
     lab.write(
         "some.jsonl",
         "{\"text\": \"a cat\"}\n{\"body\": \"a dog\"}\n{\"text\": \"a dog\"}\n",

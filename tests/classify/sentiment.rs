@@ -1,4 +1,4 @@
-//! The second quick start, as the README shows it, cut short.
+//! The second quick start, as the README shows it, with fewer steps.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn the_second_quick_start() {
         let rows = values(&text).into_iter();
         rows.collect::<Vec<_>>()
     };
-    // No held-out sentence is among those that are trained.
+    // No held-out sentence is in the training data.
     let text = |row: &Value| row["text"].as_str().unwrap().to_lowercase();
     let trained: HashSet<String> = rows("data/sentiment/train.jsonl")
         .iter()

@@ -1,4 +1,4 @@
-//! Gradients and losses of classifiers, and the commands on them.
+//! Gradients and losses of classifiers, and the commands that use them.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -47,7 +47,7 @@ fn batch(case: &Case, task: &dyn Task, vocab_size: usize) -> Batch {
     data.train.batch(&[0, 1, 2])
 }
 
-/// The gradients of the first of eight steps, and the losses of all.
+/// The gradients of the first of eight steps, and the losses of all eight.
 fn eight_steps<O: Objective<LanguageModel>>(
     case: &Case,
     objective: impl Fn(&LanguageModel) -> O,
@@ -119,7 +119,7 @@ fn a_classifier_is_trained_evaluated_and_asked() {
         return;
     }
     each(|case| {
-        // The others have dropouts.
+        // The other cases have dropout.
         if !["llama_all_linear", "qwen3_seq", "gemma_seq"].contains(&case.name.as_str()) {
             return Ok(());
         }
@@ -265,13 +265,13 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
             None => assert!(new.contains("task_type = \"CAUSAL_LM\""), "{new}"),
         }
     }
-    // The labels are told from the rows here too.
+    // `peft data` detects the labels from the rows, too.
     for data in ["rows.jsonl --objective classify", "train.toml"] {
         let data = data.split(' ').chain(["--model", "model"]);
         lab.ok(&["data"].into_iter().chain(data).collect::<Vec<_>>());
     }
     let predict = adapted("predict", &["--data", "rows.jsonl"]);
-    // No answer is computed for a file that cannot be.
+    // If the output cannot be written, nothing is computed.
     lab.fails(
         &[&predict[..], &["--output", "rows.jsonl/labels.jsonl"]].concat(),
         &["rows.jsonl"],
@@ -287,7 +287,8 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
         ["up", "down"].contains(&first["label"].as_str().unwrap()),
         "{first}"
     );
-    // A label that the model does not know is none that it could be right about.
+    // If the model does not know a row's label, the line does not say whether the prediction is
+    // right.
     lab.write(
         "others.jsonl",
         "{\"text\": \"a cat\", \"label\": \"left\"}\n",
@@ -339,7 +340,7 @@ fn gradients_and_eight_losses_of_a_classifier_of_tokens() {
     });
 }
 
-/// One block of the model at a time: the same gradients, within rounding.
+/// Checkpointing, with one block of the model at a time, gives the same gradients up to rounding.
 #[test]
 fn checkpointed_gradients_of_classifiers() {
     each(|case| {

@@ -1,11 +1,11 @@
-//! Labels that weigh more than others.
+//! Labels with weights.
 
 use super::cases;
 use super::training::{logged_losses, write_training};
 use crate::common::{Lab, anew, device_name};
 use crate::families::close;
 
-/// torch 2.15, `CrossEntropyLoss(weight = …)` of the logits that transformers gives the case.
+/// From torch 2.15: `CrossEntropyLoss(weight = …)` of the case's logits in transformers.
 #[test]
 fn class_weights_are_a_weighted_mean_over_the_whole_step() {
     if device_name().is_some() {
@@ -21,7 +21,7 @@ fn class_weights_are_a_weighted_mean_over_the_whole_step() {
     write_training(&case, &lab);
     let run = |keys: &[&str]| {
         let said = lab.ok(&anew("train.toml", keys));
-        // What is evaluated has the weights too.
+        // Evaluations use the weights too.
         let losses = logged_losses(&lab);
         let before = format!("evaluation: loss {:.4}", losses[0]);
         assert!(said.contains(&before), "{before} is not in {said}");
@@ -36,7 +36,7 @@ fn class_weights_are_a_weighted_mean_over_the_whole_step() {
         "training.gradient_accumulation_steps=3",
     ]);
     close("accumulated", &accumulated, &one_step).unwrap();
-    // Of three rows one has class-1 and two have class-2: they weigh 1 and 1/2.
+    // Of three rows, one has class-1 and two have class-2, so their weights are 1 and 1/2.
     let balanced = run(&["classify.class_weights=\"balanced\""]);
     close("balanced", &balanced[..1], &[1.303_084]).unwrap();
     let saved = lab.text("out/config.toml");

@@ -1,4 +1,4 @@
-//! Adapters at convolutions are converted, added up, and mixed in a batch.
+//! Adapters at convolutions are converted, combined, and used for different rows of a batch.
 
 use burn_peft::combine::{Combination, CombinationType};
 use burn_peft::config::{CommonConfig, TargetModules};
@@ -6,7 +6,8 @@ use burn_peft::{LoHaConfig, PeftModel, files, get_peft_model};
 
 use super::{Image, Net, Signal, folder, inputs, net};
 
-/// A plain convolution's change of weight becomes LoRA's; a dilated one has none.
+/// The change of a plain convolution's weight can be converted to LoRA. That of a dilated one
+/// cannot.
 #[test]
 fn loha_on_a_convolution_becomes_lora_unless_it_is_dilated() {
     let (x, _) = inputs::<Image>();
@@ -19,7 +20,7 @@ fn loha_on_a_convolution_becomes_lora_unless_it_is_dilated() {
         let config = LoHaConfig {
             common,
             r: 2,
-            // Far enough from the base, through four layers.
+            // Large enough for a visible change after four layers.
             alpha: 400.into(),
             init_weights: false,
             ..config
@@ -62,7 +63,7 @@ fn several_adapters_at_convolutions() {
     };
     let [lora, loha] = ["default", "loha"].map(|name| output(&model, name));
 
-    // cat and svd of one LoRA adapter, twice half of it: the change is the same.
+    // `cat` and `svd` of one adapter, taken twice with weight one half, give the same change.
     for kind in [CombinationType::Cat, CombinationType::Svd] {
         let mut sum = model.clone();
         sum.load_adapter(case("image_lora"), "again", false)

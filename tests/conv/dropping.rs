@@ -50,8 +50,8 @@ fn dropout_acts_in_training_alone() {
     }
 }
 
-/// Where dropout leaves nothing of its input, an adapter changes nothing. DoRA's part of the frozen
-/// weight sees that input too.
+/// If dropout removes the whole input, an adapter changes nothing. This includes DoRA's part of the
+/// frozen weight.
 #[test]
 fn of_an_input_that_is_all_dropped_nothing_changes() {
     let (x, _) = inputs::<Image>();

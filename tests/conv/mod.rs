@@ -1,4 +1,4 @@
-//! Methods at convolutions, against numbers of Python's peft (`fixtures/conv/make.py`): its two networks.
+//! Methods at convolutions, compared with Python's peft on two networks (`fixtures/conv/make.py`).
 
 mod changing;
 mod dropping;

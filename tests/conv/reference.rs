@@ -1,5 +1,5 @@
-//! Outputs, gradients, merged weights, files, printed trees and first values are PEFT's, and so is what it
-//! refuses.
+//! Outputs, gradients, merged weights, files, printed trees, initial values and refusals are the
+//! same as in PEFT.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn cases<N: Net>() -> Vec<PathBuf> {
     cases
 }
 
-/// Equal within 1e-5 of the largest value.
+/// Asserts that the values are equal within 1e-5 of the largest one.
 fn assert_close(case: &Path, what: &str, found: &TensorData, expected: &TensorData) {
     assert_eq!(
         found.shape(),
@@ -59,7 +59,7 @@ fn outputs_gradients_and_merged_weights<N: Net>() {
         let model = PeftModel::from_pretrained(net::<N>(), &case, true).unwrap();
         close("output", model.forward(x.clone()).into_data());
         if !case.ends_with("signal_lora") {
-            // Its bias is trained, and stays where it is.
+            // A trained bias is not switched off with the adapter.
             let base = model.disable_adapter(|model| model.forward(x.clone()));
             close("base", base.into_data());
         }
@@ -125,7 +125,8 @@ fn signals_have_the_outputs_gradients_and_merged_weights_of_peft() {
     outputs_gradients_and_merged_weights::<Signal>();
 }
 
-/// What is read is written as it was, bytes and all, and so Python's peft reads what is written here.
+/// PEFT's files are read and written back byte for byte, so Python's peft can read what is written
+/// here.
 fn files_and_trees<N: Net>() {
     for case in cases::<N>() {
         let model = PeftModel::from_pretrained(net::<N>(), &case, false).unwrap();
@@ -137,7 +138,7 @@ fn files_and_trees<N: Net>() {
             assert!(same, "{}/{name} differs", case.display());
         }
         let expected = fs::read_to_string(case.join("tree.txt")).unwrap();
-        // PyTorch prints dictionaries that hold nothing too.
+        // PyTorch also prints empty dictionaries.
         let empty =
             |line: &&str| !line.ends_with("ParameterDict()") && !line.ends_with("ModuleDict()");
         let expected: String = expected
@@ -160,8 +161,8 @@ fn files_are_written_back_and_trees_printed_as_peft_does() {
     files_and_trees::<Signal>();
 }
 
-/// A new adapter has tensors of the same shapes, zero where PEFT's are, and others within the bounds
-/// that PEFT draws from.
+/// A new adapter has tensors of the same shapes as PEFT's. Where PEFT's are zero they are zero, and
+/// the others are within PEFT's bounds.
 fn first_values<N: Net>() {
     let (x, _) = inputs::<N>();
     for case in cases::<N>() {
@@ -187,7 +188,7 @@ fn first_values<N: Net>() {
             };
             let (found, expected) = (largest(&data), largest(expected));
             assert_eq!(found == 0.0, expected == 0.0, "{}: {key}", case.display());
-            // Uniform values in such numbers come near their bound.
+            // The largest of so many uniform values is close to their bound.
             let ratio = if found == 0.0 { 1.0 } else { found / expected };
             let is_near = data.num_elements() < 16 || (0.5..2.0).contains(&ratio);
             let case = case.display();
@@ -207,7 +208,7 @@ fn new_adapters_begin_as_in_peft() {
     first_values::<Signal>();
 }
 
-/// What PEFT refuses, or gets wrong, is refused with the layer and the way out.
+/// What PEFT refuses or computes wrongly is refused, with the layer and the way out.
 #[test]
 fn what_peft_refuses_is_refused() {
     let image = |config: LoraConfig| {

@@ -75,8 +75,8 @@ fn counts_and_the_printed_tree() {
     });
 }
 
-/// Gemma 3's larger models see images too: their text part lies deeper, and is saved as a model of
-/// its own.
+/// Gemma 3's larger models also take images. Their text part lies deeper in the files, and is saved
+/// as a model of its own.
 #[test]
 fn a_text_part_is_a_model() {
     let base = root().join("base/gemma3");

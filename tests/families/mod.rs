@@ -1,5 +1,5 @@
-//! What transformers and PEFT compute for a tiny model of each family (`fixtures/families`), as
-//! `conformance.rs` has it for GPT-2: a base, an adapter on all linear layers, and what comes of them.
+//! A tiny model of each family, compared with transformers and PEFT (`fixtures/families`), as in
+//! `conformance.rs` for GPT-2: a base, an adapter on all linear layers, and what both compute.
 //!
 //! `BURN_PEFT_FAMILIES` names another folder of the same form.
 
@@ -30,7 +30,7 @@ use crate::conformance::{batch, fixtures, ints, without_dropout};
 
 pub const TOLERANCE: f32 = 1e-4;
 
-/// What comes later: the error names the family.
+/// Families that are not supported yet. The error names them.
 pub const LATER: [&str; 4] = ["lfm2", "qwen3_5_text", "qwen3_moe", "gemma4_text"];
 
 pub struct Case {
@@ -44,7 +44,7 @@ impl Case {
         self.expected_if(name).expect(name)
     }
 
-    /// Numbers that other fixtures of this form may lack.
+    /// Values that another folder of the same form may lack.
     pub fn expected_if(&self, name: &str) -> Option<Vec<f32>> {
         let file = self.folder.join("expected.safetensors");
         let tensors = tensor_file::read_tensors(&file).unwrap();
@@ -118,7 +118,7 @@ pub fn all_cases() -> Vec<Case> {
     names.into_iter().map(case).collect()
 }
 
-/// Runs a check on every case of a family that is supported, and tells of all that fail.
+/// Runs a check on every case of a supported family, and reports all that fail.
 pub fn each(check: impl Fn(&Case) -> Result<(), String>) {
     let mut failed = Vec::new();
     for case in all_cases() {
@@ -138,7 +138,7 @@ pub fn each(check: impl Fn(&Case) -> Result<(), String>) {
 }
 
 pub fn close(what: &str, found: &[f32], expected: &[f32]) -> Result<(), String> {
-    // The fixtures hold some of the columns only.
+    // The fixtures have only some of the columns.
     let step = found.len().div_ceil(expected.len());
     let found: Vec<f32> = found.iter().copied().step_by(step).collect();
     if found.len() != expected.len() {
@@ -161,7 +161,7 @@ pub fn close(what: &str, found: &[f32], expected: &[f32]) -> Result<(), String> 
     }
 }
 
-/// Compares the logits of tokens; padding sees what it may, where windows are.
+/// Compares the logits of tokens only. Those of padding may differ.
 pub fn close_at_tokens(
     what: &str,
     mask: (Vec<i64>, [usize; 2]),

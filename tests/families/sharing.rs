@@ -1,10 +1,10 @@
-//! Texts that begin alike, with what they share computed once.
+//! Texts with a common beginning, which is computed once.
 
 use burn_peft_models::{IGNORE_INDEX, Ragged};
 
 use super::*;
 
-/// Log-probabilities and gradients are those of the texts by themselves: windows, caps, grouped
+/// Log-probabilities and gradients equal those of the separate texts: with windows, caps, grouped
 /// heads, norms of queries, learnt positions and rotary ones.
 #[test]
 fn shared_beginnings_change_nothing() {
@@ -19,7 +19,7 @@ fn shared_beginnings_change_nothing() {
         for (number, text) in texts.iter().enumerate() {
             let start = input_ids.len();
             input_ids.extend(text);
-            // The first text's shared tokens are predicted too.
+            // For the first text, the common tokens are predicted too.
             let kept = if number == 0 { 0 } else { begin.len() };
             labels.extend(vec![IGNORE_INDEX; kept]);
             labels.extend(&text[kept..]);
@@ -33,7 +33,7 @@ fn shared_beginnings_change_nothing() {
             width: seq + 2,
             pad_id: 0,
         };
-        // The first two share, the third could but is alone.
+        // The first two texts share their beginning. The third could, but is in a group of its own.
         let sharing = LmBatch::sharing(&ragged, &[0..2, 2..3], &device());
         assert_eq!(
             sharing.input.input_ids.dims(),

@@ -42,7 +42,7 @@ fn gradients_with_checkpoints_and_of_packed_rows() {
         close("loss", &numbers(checkpointed.loss), &numbers(loss.clone()))?;
         close("gradients", &of(checkpointed.gradients), &expected)?;
 
-        // The rows one after the other in a single one.
+        // The rows, one after the other in a single row.
         let (ids, [_, seq]) = ints(&case.folder, "input_ids");
         let (mask, _) = ints(&case.folder, "attention_mask");
         let (labels, _) = ints(&case.folder, "labels");
@@ -56,7 +56,7 @@ fn gradients_with_checkpoints_and_of_packed_rows() {
     });
 }
 
-/// Keys that stand before all texts are seen by them as positions before their first, padded or
+/// A prefix has the positions before the first position of each text, whether the text is padded or
 /// alone.
 #[test]
 fn a_prefix_before_padded_rows() {
@@ -87,7 +87,7 @@ fn a_prefix_before_padded_rows() {
             let length = mask[row * seq..(row + 1) * seq].iter().sum::<i64>();
             numbers(model.loss(&batch(row..row + 1, length as usize)))[0]
         });
-        // Their frequencies are those of the longest row.
+        // With these, the longest row of a batch determines the frequencies of all.
         if ["dynamic", "longrope"].contains(&case.rope_type().as_str()) {
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! The allocator of the search: counts what is held, and refuses what no small file can ask for.
+//! The allocator of the fuzz test. It counts the memory in use, and refuses sizes that no small
+//! file can need.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -9,12 +10,12 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// No input is larger than some hundred kilobytes: a larger allocation fails, and ends the process.
+/// No input has more than some hundred kilobytes. A larger allocation fails and ends the process.
 const REFUSED: usize = 1 << 30;
 
 static HELD: AtomicIsize = AtomicIsize::new(0);
 static PEAK: AtomicIsize = AtomicIsize::new(0);
-/// What is held when [`trace`] tells where it is asked for.
+/// When this much memory is in use, the place of the allocation is printed; see [`trace`].
 static TRACED: AtomicIsize = AtomicIsize::new(isize::MAX);
 
 thread_local! {
@@ -33,7 +34,7 @@ impl Counting {
     }
 }
 
-/// Says once where memory beyond the bound is asked for.
+/// Prints, once, where memory beyond the bound is allocated.
 #[cold]
 fn tell(by: usize) {
     if TELLING.try_with(|telling| telling.replace(true)) == Ok(false) {
@@ -44,7 +45,8 @@ fn tell(by: usize) {
     }
 }
 
-// SAFETY: all is MiMalloc's, or a null pointer, which says that there is no memory.
+// SAFETY: every call goes to MiMalloc, or returns a null pointer, which means that there is no
+// memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::grows(layout.size());
@@ -68,7 +70,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // For a moment both are there.
+        // For a moment, the old and the new memory both exist.
         Self::grows(size);
         HELD.fetch_sub(layout.size() as isize, Relaxed);
         if size > REFUSED {
@@ -78,12 +80,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What is held now, in bytes.
+/// The memory in use, in bytes.
 pub fn held() -> usize {
     HELD.load(Relaxed).max(0) as usize
 }
 
-/// Runs something, and returns the most that was held beyond what was held before, in bytes.
+/// Runs something, and returns the peak of the memory in use minus what was in use before, in
+/// bytes.
 pub fn measured<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -92,7 +95,7 @@ pub fn measured<T>(run: impl FnOnce() -> T) -> (T, usize) {
     (result, peak.max(0) as usize)
 }
 
-/// Has the place told where more than `bytes` beyond what is held now are asked for.
+/// Prints the place at which more than `bytes` beyond the memory now in use are allocated.
 pub fn trace(bytes: usize) {
     TRACED.store(HELD.load(Relaxed) + bytes as isize, Relaxed);
 }

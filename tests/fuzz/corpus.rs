@@ -1,4 +1,4 @@
-//! What is spoiled: files of the project's own fixtures, assets, configurations and data, cut small.
+//! The files to damage: the project's own fixtures, assets, configurations and data, shortened.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use burn_peft_models::{AutoModel, Gpt2Config, ModelConfig, Pretrained};
 use burn_peft_train::{TrainOptions, TrainingArguments, train};
 use serde_json::{Value, json};
 
-/// Files by name, of one folder.
+/// The files of one folder, by name.
 pub type Case = Vec<(String, Vec<u8>)>;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -58,7 +58,7 @@ fn folder(path: &Path, keep: impl Fn(&str) -> bool) -> Case {
         .collect()
 }
 
-/// Every folder below that holds an adapter.
+/// Every folder below this one that has an adapter.
 fn adapter_folders(path: &Path, found: &mut Vec<PathBuf>) {
     let mut paths: Vec<PathBuf> = fs::read_dir(path)
         .into_iter()
@@ -74,7 +74,7 @@ fn adapter_folders(path: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Adapters of every method; some are of other models than the one they are loaded into.
+/// Adapters of every method. Some belong to other models than the one they are loaded into.
 pub fn adapters() -> Vec<Case> {
     let mut folders = Vec::new();
     adapter_folders(&project("tests/fixtures"), &mut folders);
@@ -153,13 +153,13 @@ fn family(name: &str) -> PathBuf {
     project("tests/fixtures/families/base").join(name)
 }
 
-/// The model that training files are tried on.
+/// The model for training files.
 pub fn tiny_config() -> Gpt2Config {
     let text = json!({"model_type": "gpt2", "vocab_size": 40, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2, "eos_token_id": 0, "bos_token_id": 0});
     Gpt2Config::from_json(&text.to_string()).expect("a configuration")
 }
 
-/// The configurations of models there are.
+/// The models' configurations in the repository.
 pub fn configs() -> Vec<Case> {
     let paths = [
         "assets/tiny-gpt2",
@@ -178,7 +178,7 @@ pub fn configs() -> Vec<Case> {
         .collect()
 }
 
-/// A tokenizer of 300 tokens, as `tokenizer.json` with all that may lie beside it.
+/// A tokenizer of 300 tokens, as `tokenizer.json` with all files that may lie beside it.
 fn tokenizer(scratch: &Path) -> Case {
     let path = scratch.join("tokenizer.json");
     let tokenizer = train_bpe(TEXTS, 280).expect("a tokenizer");
@@ -237,7 +237,7 @@ pub fn tokenizers(scratch: &Path) -> Vec<Case> {
     vec![whole, old]
 }
 
-/// Chat templates, each with a row that asks for all it has.
+/// Chat templates, each with a row that uses everything in it.
 pub fn templates() -> Vec<Case> {
     let row = json!({
         "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "the cat?"}, {"role": "assistant", "content": "the mat"}],
@@ -252,7 +252,7 @@ pub fn templates() -> Vec<Case> {
     [CHATML, MARKED, TOOLS].map(case).into()
 }
 
-/// Rows of every shape and kind of file.
+/// Rows of every shape, in every type of file.
 pub fn rows() -> Vec<Case> {
     let shapes = [
         json!([{"text": "the cat sat"}, {"text": "é日🦀 \\ud83d", "label": 1}, {"text": "the dog"}]),
@@ -300,7 +300,7 @@ pub fn rows() -> Vec<Case> {
     cases
 }
 
-/// Parquet files of the shapes and codecs there are.
+/// Parquet files of several shapes and codecs.
 pub fn parquet() -> Vec<Case> {
     let files = folder(&project("tests/fuzz/corpus"), |name| {
         name.ends_with(".parquet")
@@ -311,7 +311,7 @@ pub fn parquet() -> Vec<Case> {
         .collect()
 }
 
-/// Training files: those there are, and one for every adapter's configuration.
+/// Training files: those of the repository, and one for every adapter's configuration.
 pub fn training_files() -> Vec<Case> {
     let mut cases: Vec<Case> = folder(&project("configs"), |name| name.ends_with(".toml"))
         .into_iter()
@@ -331,7 +331,7 @@ pub fn training_files() -> Vec<Case> {
     cases
 }
 
-/// The arguments of a run of two steps, a checkpoint after each.
+/// The arguments of a run of two steps with a checkpoint after each.
 pub fn arguments(output_dir: &Path) -> TrainingArguments {
     TrainingArguments {
         max_steps: 2,
@@ -357,13 +357,13 @@ pub fn examples() -> Examples {
     Examples::new("rows.jsonl", Shape::Tokenized, &rows).expect("rows in memory")
 }
 
-/// What is trained.
+/// The rows to train on.
 pub fn trainee(base: AutoModel) -> PeftModel<AutoModel> {
     get_peft_model(base, LoraConfig::new().with_r(2)).expect("an adapter")
 }
 
-/// A checkpoint; the paths in it are relative to `scratch`, and the times are fixed, so that every
-/// run of the search spoils the same bytes.
+/// A checkpoint. Its paths are relative to `scratch`, and its times are fixed, so that every run
+/// damages the same bytes.
 pub fn checkpoints(scratch: &Path) -> Vec<Case> {
     let model = AutoModel::from_files(&ModelFiles::folder(scratch.join("whole")), &device())
         .expect("a model");
@@ -393,7 +393,7 @@ pub fn checkpoints(scratch: &Path) -> Vec<Case> {
     vec![case]
 }
 
-/// The device of all.
+/// The device of all models.
 pub fn device() -> Device {
     Device::flex()
 }

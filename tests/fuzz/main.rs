@@ -1,5 +1,5 @@
-//! Spoils files at random and reads them: nothing may panic, end the process, hang, or take more
-//! memory than twice what the file justifies. `docs/fuzzing.md` says how it is run.
+//! Damages files at random and reads them: no reader may panic, end the process, hang, or use more
+//! than twice the memory that the file justifies. `docs/fuzzing.md` says how to run it.
 
 mod allocator;
 mod corpus;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What the command line asks for.
+/// The options of the command line.
 pub struct Options {
     inputs: u64,
     seconds: Option<Duration>,
@@ -67,7 +67,8 @@ fn main() -> ExitCode {
                 child = Some((PathBuf::from(value()), number(&value()), number(&value())))
             }
             "--help" => usage(""),
-            // The names of tests that `cargo test` passes on, and its options: this is none of them.
+            // `cargo test` passes on its options and the names of tests. If they are not about this
+            // test, it does nothing.
             "--list" => return ExitCode::SUCCESS,
             name if !name.starts_with('-') && !"fuzz".contains(name) => return ExitCode::SUCCESS,
             _ => {}

@@ -1,4 +1,4 @@
-//! The process that looks after those that read, and counts.
+//! The parent process, which starts the processes that read, and counts.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,18 +14,18 @@ use serde_json::Value;
 use crate::Options;
 use crate::worker::BATCH;
 
-/// An input that takes longer hangs.
+/// An input that takes longer counts as hanging.
 const HANGS: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Figures {
-    /// By reader: read, and refused.
+    /// By reader: how many inputs were read, and how many refused.
     counts: BTreeMap<String, [u64; 2]>,
     findings: Vec<(u64, String)>,
     kept: u64,
 }
 
-/// Runs the search, and prints what was found.
+/// Runs the test, and prints the findings.
 pub fn run(options: &Options) -> ExitCode {
     let start = Instant::now();
     let (figures, done) = (Mutex::new(Figures::default()), AtomicU64::new(0));
@@ -77,7 +77,7 @@ fn lock(figures: &Mutex<Figures>) -> std::sync::MutexGuard<'_, Figures> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// One job's share of the inputs, a process after the other.
+/// One job's share of the inputs, in one process after the other.
 fn batches(
     options: &Options,
     job: u64,
@@ -88,7 +88,7 @@ fn batches(
     let step = options.jobs as u64;
     let mut from = job;
     while from < options.inputs && options.seconds.is_none_or(|limit| start.elapsed() < limit) {
-        // In memory where there is such a folder.
+        // In memory, if there is such a folder.
         let shm = Path::new("/dev/shm");
         let folder = if shm.is_dir() {
             tempfile::tempdir_in(shm)
@@ -131,7 +131,7 @@ fn batches(
     }
 }
 
-/// A process for the inputs from one on.
+/// Starts a process for the inputs from this number on.
 fn begin(options: &Options, folder: &Path, from: u64) -> Child {
     let numbers = [options.inputs, options.seed, from, options.jobs as u64];
     let [inputs, seed, from, step] = numbers.map(|number| number.to_string());
@@ -192,7 +192,7 @@ fn wait(
     }
 }
 
-/// What a worker says.
+/// Reads a worker's message.
 fn take(line: &str, figures: &Mutex<Figures>) {
     let Ok(line) = serde_json::from_str::<Value>(line) else {
         return;

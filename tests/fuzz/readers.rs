@@ -1,4 +1,4 @@
-//! What is searched: everything that reads a file which somebody else has written.
+//! The readers under test: everything that reads a file which somebody else has written.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::corpus::{self, Case};
 
 type Answer = Result<(), String>;
 
-/// What is there before a file is read.
+/// What readers need besides the file.
 pub struct Given {
     base: AutoModel,
     tiny: AutoModel,
@@ -23,7 +23,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// The models, the tokenizer and the folder of `scratch`.
+    /// Makes the models and the tokenizer, with files in the folder `scratch`.
     pub fn new(scratch: &Path) -> Self {
         let device = corpus::device();
         let files = ModelFiles::folder(corpus::project("tests/fixtures/conformance/base-gpt2"));
@@ -41,19 +41,20 @@ impl Given {
 
 /// A kind of file.
 pub struct Reader {
-    /// How it is called.
+    /// Its name.
     pub name: &'static str,
     /// Its share of the inputs.
     pub share: usize,
-    /// What is spoiled.
+    /// The files to damage.
     pub cases: Vec<Case>,
     /// Reads a folder.
     pub read: fn(&Given, &Path) -> Answer,
-    /// What is granted however small the file is, in bytes; `docs/fuzzing.md` says why so much.
+    /// The memory that even the smallest file may use, in bytes; `docs/fuzzing.md` gives the
+    /// reasons.
     pub granted: usize,
 }
 
-/// All of them.
+/// All readers.
 pub fn readers(scratch: &Path) -> Vec<Reader> {
     let reader = |name, share, cases, read| Reader {
         name,
@@ -103,7 +104,7 @@ fn said(error: impl ToString) -> String {
 fn adapter(given: &Given, folder: &Path) -> Answer {
     let loaded = PeftModel::from_pretrained(given.base.clone(), folder, false);
     let mut model = loaded.map_err(said)?;
-    // A second one of the same folder, beside the first.
+    // The same folder again, as a second adapter.
     model.load_adapter(folder, "other", true).map_err(said)
 }
 
@@ -138,7 +139,7 @@ fn gguf(given: &Given, folder: &Path) -> Answer {
     if let Ok(model) = in_blocks {
         let ids = TensorData::from([[0, 1, 1, 0]]);
         let ids = Tensor::<2, Int>::from_data(ids, &device);
-        // Any numbers come out, of whatever is in the blocks.
+        // The numbers do not matter: the blocks may hold anything.
         model.forward(ModelInput::new(ids)).into_data();
     }
     if files.path().join("tokenizer.json").is_file() {
@@ -213,7 +214,7 @@ fn training_file(given: &Given, folder: &Path) -> Answer {
         .map_err(said)
 }
 
-/// Goes on from it for the second step.
+/// Resumes from it for the second step.
 fn checkpoint(given: &Given, folder: &Path) -> Answer {
     CheckpointInfo::find(folder).map_err(said)?;
     let options = TrainOptions {

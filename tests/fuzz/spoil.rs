@@ -1,4 +1,5 @@
-//! Spoiling a case: bytes of any file, and what is particular to JSON, safetensors, Parquet, TOML.
+//! Damages a case: the bytes of any file, and the structure of JSON, safetensors, Parquet, TOML and
+//! others.
 
 use rand::Rng;
 use rand::seq::{IndexedMutRandom, IndexedRandom, SliceRandom};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::corpus::Case;
 use crate::values::Values;
 
-/// Spoils a case in one place or several; `others` are cases of the same reader.
+/// Damages a case in one or several places. `others` are cases of the same reader.
 pub fn spoil(case: &mut Case, others: &[Case], values: &Values, rng: &mut ChaCha8Rng) {
     let times = *[1, 1, 1, 1, 2, 2, 3, 6].choose(rng).unwrap_or(&1);
     for _ in 0..times {
@@ -18,7 +19,7 @@ pub fn spoil(case: &mut Case, others: &[Case], values: &Values, rng: &mut ChaCha
         let name = case[index].0.clone();
         match rng.random_range(0..40) {
             0 => drop(case.swap_remove(index)),
-            // Another's file of this name.
+            // The file of this name from another case.
             1 => {
                 let found = others
                     .choose(rng)
@@ -57,7 +58,7 @@ fn file(name: &str, bytes: &mut Vec<u8>, other: &[u8], values: &Values, rng: &mu
     }
 }
 
-/// Any file.
+/// Damages the bytes of any file.
 fn of_bytes(bytes: &mut Vec<u8>, other: &[u8], values: &Values, rng: &mut ChaCha8Rng) {
     let length = bytes.len();
     let at = rng.random_range(0..=length);
@@ -114,7 +115,7 @@ fn of_bytes(bytes: &mut Vec<u8>, other: &[u8], values: &Values, rng: &mut ChaCha
     }
 }
 
-/// A name, or the number before or behind one: lengths, kinds, values, shapes, offsets.
+/// Changes a name, or the number before or after one: lengths, types, values, shapes, offsets.
 fn of_gguf(bytes: &mut [u8], rng: &mut ChaCha8Rng) -> bool {
     let letters = |window: &[u8]| window.iter().all(u8::is_ascii_lowercase);
     let names: Vec<usize> = (0..bytes.len().saturating_sub(48))
@@ -155,7 +156,7 @@ fn of_gguf(bytes: &mut [u8], rng: &mut ChaCha8Rng) -> bool {
     true
 }
 
-/// Numbers, and the lines of a text.
+/// Changes numbers and lines of a text.
 fn of_text(bytes: &mut Vec<u8>, values: &Values, rng: &mut ChaCha8Rng) {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -174,7 +175,7 @@ fn of_text(bytes: &mut Vec<u8>, values: &Values, rng: &mut ChaCha8Rng) {
             let Some(&start) = digits.choose(rng) else {
                 return of_bytes(bytes, &[], values, rng);
             };
-            // As text, which may be longer than what is none was.
+            // From here on as text: replacing invalid UTF-8 may have made it longer.
             let end = start + text[start..].bytes().take_while(u8::is_ascii_digit).count();
             *bytes = text.as_bytes().to_vec();
             bytes.splice(start..end, values.number(rng).into_bytes());
@@ -218,7 +219,7 @@ fn of_toml(bytes: &mut Vec<u8>, values: &Values, rng: &mut ChaCha8Rng) -> bool {
     text.map(|text| *bytes = text.into_bytes()).is_ok()
 }
 
-/// The header alone, with its length; the tensors stay.
+/// Changes the header with its length. The tensors stay.
 fn of_safetensors(bytes: &mut Vec<u8>, values: &Values, rng: &mut ChaCha8Rng) -> bool {
     let Some(&length) = bytes.first_chunk::<8>() else {
         return false;
@@ -241,7 +242,7 @@ fn of_safetensors(bytes: &mut Vec<u8>, values: &Values, rng: &mut ChaCha8Rng) ->
     true
 }
 
-/// The footer, which says where everything is, and the heads of the pages.
+/// Changes the footer, which says where everything is, or the headers of the pages.
 fn of_parquet(bytes: &mut [u8], rng: &mut ChaCha8Rng) -> bool {
     let length = bytes.len();
     if length < 12 {
@@ -267,7 +268,7 @@ fn of_parquet(bytes: &mut [u8], rng: &mut ChaCha8Rng) -> bool {
     true
 }
 
-/// Changes a value somewhere within.
+/// Changes a value, or one inside it.
 fn change(value: &mut Value, values: &Values, rng: &mut ChaCha8Rng) {
     let descend = rng.random_range(0..8) > 0;
     match value {

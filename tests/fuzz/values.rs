@@ -1,4 +1,4 @@
-//! Values at which programs break, and the words that the corpus is written in.
+//! Values that often cause bugs, and the words that occur in the corpus.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ const NUMBERS: &[&str] = &[
     "-1e308",
     "3.5e38",
 ];
-/// Numbers that JSON has no word for.
+/// Numbers that JSON cannot express.
 const OTHER_NUMBERS: &[&str] = &[
     "NaN",
     "Infinity",
@@ -168,14 +168,14 @@ const TEMPLATES: &[&str] = &[
     "{{ ('a' * 99999999999) }}",
 ];
 
-/// What is put in place of something: the words and values of the corpus among others.
+/// The replacements: among others the keys and values of the corpus.
 pub struct Values {
     keys: Vec<String>,
     found: Vec<Value>,
 }
 
 impl Values {
-    /// Those of a corpus, of which only files of JSON and TOML are looked at.
+    /// The keys and values of a corpus. Only JSON and TOML files are searched.
     pub fn of<'a>(cases: impl Iterator<Item = &'a Case>) -> Self {
         let (mut keys, mut found) = (BTreeSet::new(), BTreeSet::new());
         for (name, bytes) in cases.flatten() {
@@ -198,7 +198,7 @@ impl Values {
         }
     }
 
-    /// A number, mostly one of JSON.
+    /// A number, usually one that JSON can express.
     pub fn number(&self, rng: &mut ChaCha8Rng) -> String {
         match rng.random_range(0..8) {
             0 => pick(rng, OTHER_NUMBERS).into(),
@@ -228,7 +228,7 @@ impl Values {
         }
     }
 
-    /// A value of JSON.
+    /// A JSON value.
     pub fn value(&self, rng: &mut ChaCha8Rng) -> Value {
         match rng.random_range(0..12) {
             0 => Value::Null,
@@ -257,14 +257,14 @@ fn gather(value: &Value, keys: &mut BTreeSet<String>, found: &mut BTreeSet<Strin
             .for_each(|value| gather(value, keys, found)),
         _ => {}
     }
-    // Values by their text, so that they have an order.
+    // Values are stored as text, so that they have an order.
     let text = value.to_string();
     if text.len() < 200 {
         found.insert(text);
     }
 }
 
-/// A number as JSON can hold it.
+/// The number, or null if JSON cannot express it.
 pub fn json_number(text: &str) -> Value {
     let number = text.parse::<Number>();
     number.map_or(Value::Null, Value::Number)
@@ -274,7 +274,7 @@ fn nested(depth: usize) -> Value {
     (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]))
 }
 
-/// One of some texts.
+/// One of these texts.
 pub fn pick<'a>(rng: &mut ChaCha8Rng, from: &[&'a str]) -> &'a str {
     from.choose(rng).copied().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The process that reads: one input after the other, and a line for every one that fails.
+//! The process that reads: one input after the other. It prints a line for every one that fails.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -21,18 +21,18 @@ use crate::readers::{Given, Reader, readers, write};
 use crate::spoil::spoil;
 use crate::values::Values;
 
-/// Inputs of one process: libraries keep some of what they have read for as long as they run.
+/// The inputs of one process. There is a limit because libraries keep some of what they have read.
 pub const BATCH: u64 = 5000;
-/// An input that takes longer is told; the machine may be busy.
+/// An input that takes longer, in seconds, is reported. The machine may just be busy.
 const SLOW: f64 = 2.0;
 
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// All that an input depends on.
+/// Everything that an input depends on.
 struct Search {
     given: Given,
     readers: Vec<Reader>,
-    /// What the unspoiled files of each reader take: bytes held, and of the files.
+    /// For each undamaged file of each reader: the memory that it uses, and its size.
     needs: Vec<Vec<(usize, usize)>>,
     values: Values,
     folder: PathBuf,
@@ -41,7 +41,7 @@ struct Search {
 
 impl Search {
     fn new(options: &Options, scratch: &Path) -> Self {
-        // What a reader writes goes there, and paths in files do not depend on where it is.
+        // Readers write into this folder, and paths in files do not depend on its place.
         std::env::set_current_dir(scratch).expect("the folder is there");
         let given = Given::new(scratch);
         let mut readers = readers(scratch);
@@ -58,7 +58,7 @@ impl Search {
             folder: scratch.join("input"),
             seed: options.seed,
         };
-        // Not before: what panics up to here is no finding, and is told.
+        // Only from here on: a panic up to here is not a finding, and is printed as usual.
         std::panic::set_hook(Box::new(|panic| {
             *PANIC
                 .lock()
@@ -91,8 +91,8 @@ impl Search {
         (number, case)
     }
 
-    /// What a case's size justifies to hold: what the greediest unspoiled file of its reader takes,
-    /// the larger the more.
+    /// The memory that a case of this size may use: that of the most demanding undamaged file of
+    /// its reader, in proportion to the size.
     fn justified(&self, number: usize, case: &Case) -> usize {
         let scaled = |&(need, bytes): &(usize, usize)| {
             (need as f64 * (size(case) as f64 / bytes.max(1) as f64).max(1.0)) as usize
@@ -101,7 +101,7 @@ impl Search {
         most.unwrap_or_default().max(self.readers[number].granted)
     }
 
-    /// Reads a case; also the most that was held.
+    /// Reads a case, and returns the peak of its memory, too.
     fn read(&self, number: usize, case: &Case) -> (Outcome, usize) {
         write(&self.folder, case);
         let answer = self.read_folder(number);
@@ -137,7 +137,8 @@ fn size(case: &Case) -> usize {
     case.iter().map(|(_, bytes)| bytes.len()).sum()
 }
 
-/// Reads every `step`th input of a batch; `scratch/progress` says which is being read.
+/// Reads every `step`th input of a batch. `scratch/progress` has the number of the one that is
+/// being read.
 pub fn run(options: &Options, scratch: &Path, from: u64, step: u64) -> ExitCode {
     let search = Search::new(options, scratch);
     let progress = File::create(scratch.join("progress")).expect("a file for the progress");
@@ -158,7 +159,7 @@ pub fn run(options: &Options, scratch: &Path, from: u64, step: u64) -> ExitCode 
         .map(|n| from + n * step)
         .take_while(|index| *index < options.inputs)
     {
-        // Where this is not written, an abort cannot be told either.
+        // Without this number, an abort could not be reported either.
         progress
             .write_at(&(index + 1).to_le_bytes(), 0)
             .expect("the progress is written");
@@ -193,7 +194,7 @@ pub fn run(options: &Options, scratch: &Path, from: u64, step: u64) -> ExitCode 
         if seconds > SLOW {
             finding("slow", format!("{seconds:.1} s"));
         }
-        // Not at the end alone: this process is ended when the time is over.
+        // Not only at the end, since this process is ended when the time is over.
         if (index / step).is_multiple_of(50) {
             told(&mut counts, &mut tell);
         }
@@ -207,7 +208,7 @@ fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder for the input")
 }
 
-/// Reads one input, and says what comes of it and where memory beyond the bound is asked for.
+/// Reads one input, and prints the result and the place where memory beyond the bound is allocated.
 pub fn one(options: &Options, index: u64, keep: Option<PathBuf>) -> ExitCode {
     let keep = keep.map(|keep| std::path::absolute(keep).expect("a path"));
     let scratch = scratch();
