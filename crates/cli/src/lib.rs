@@ -1,6 +1,15 @@
 //! The `peft` command: trains, runs, evaluates, merges and inspects adapters.
 //!
-//! A binary of your own with your own methods is `peft` with these methods: register them first.
+//! ```text
+//! arguments ──> commands, a file for each ──> loading: the model and its adapters
+//!                  │                             │
+//!                  │                             └──> burn-peft-models, burn-peft-device
+//!                  ├──> burn-peft-train, burn-peft-data
+//!                  └──> results on standard output; errors, warnings and progress on standard error
+//! ```
+//!
+//! The library has a single function, [`main`], which is the whole command. A program that first
+//! registers methods of its own is a `peft` that knows these methods too:
 //!
 //! ```no_run
 //! use std::process::ExitCode;

@@ -61,8 +61,8 @@
 //! | --- | --- |
 //! | `slot` | a layer with adapters beside it: [`LoraAdapter`], [`Adapter`], [`Slot`] |
 //! | `layers` | the kinds of layers, a file for each: [`BaseLayer`] |
-//! | `method` | what a method answers: [`Method`], [`LayerMethod`], and the traits of few methods |
-//! | `methods` | the methods, a file for each (three have a folder), and the registry; `shared` is what several are made of |
+//! | `method` | the interface of a method: [`Method`], [`LayerMethod`], and traits that only a few methods have |
+//! | `methods` | the methods, a file for each (three have a folder), and the registry; `shared` has what several use |
 //! | `model` | [`PeftModel`]: attaching, switching, merging, saving, loading, tying, steps |
 //! | `nn` | Burn's attention and encoder, with slots in them |
 //! | `config` | the keys that methods share, how `adapter_config.json` is read and written |

@@ -20,7 +20,7 @@ use crate::{
 /// `B_i = P_i diag(R_i1, …, R_in) P_iᵀ`: permutations `P_i`, and Cayley's rotations `R` `[b, b]` of
 /// the skew-symmetric part of a trained matrix (peft/tuners/boft/layer.py).
 ///
-/// It costs `m n b² + d_out` parameters a layer. Python's peft supports it for `Linear` only, not
+/// It costs `m n b² + d_out` parameters per layer. Python's peft supports it for `Linear` only, not
 /// for `Conv1D`, and without its CUDA extension uses one factor `m`, whatever the file says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

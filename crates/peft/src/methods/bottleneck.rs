@@ -52,7 +52,7 @@ pub enum NonLinearity {
 /// parts (`attn.c_proj`, `mlp.c_proj`), which is where the papers put them, and for `parallel` the
 /// feed-forward part, with the input of its first layer.
 ///
-/// It costs `m (d + d_out) + m + d_out` parameters a layer and cannot be merged. PEFT has no such
+/// It costs `m (d + d_out) + m + d_out` parameters per layer and cannot be merged. PEFT has no such
 /// method, so Python's peft cannot read its files, whose keys are `bottleneck_down.weight`,
 /// `bottleneck_down.bias`, `bottleneck_up.weight` and `bottleneck_up.bias`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

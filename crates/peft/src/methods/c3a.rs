@@ -20,7 +20,7 @@ use crate::{
 /// from input `j` to output `t` is number `(j - t) mod b` (peft/tuners/c3a/layer.py, which computes
 /// the same by Fourier transforms).
 ///
-/// It costs `d_in d_out / b` parameters a layer, for a change of full rank, and the memory of a
+/// It costs `d_in d_out / b` parameters per layer, for a change of full rank, and the memory of a
 /// gradient the size of the weight. Python's peft supports it for `Linear` only, not for `Conv1D`.
 /// Its gradient of the input uses number `(j + t) mod b` instead of `(j - t) mod b` (c3a/utils.py),
 /// so in a stack of layers it trains all but the last one slightly differently.

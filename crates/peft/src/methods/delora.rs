@@ -21,7 +21,7 @@ use crate::{
 /// `b_i` the columns of `B`, `λ` is trained, and `n` `[d_in]` holds the norm of the frozen weight
 /// for each input (peft/tuners/delora/layer.py).
 ///
-/// It costs `r (d_in + d_out) + 1` parameters a layer. Python's peft supports it for `Linear` only,
+/// It costs `r (d_in + d_out) + 1` parameters per layer. Python's peft supports it for `Linear` only,
 /// not for `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -21,7 +21,7 @@ use crate::{
 /// `[d_out, d_in]`, where the spectrum `S` is zero except for `n` trained values, whose places are
 /// drawn from a seed (peft/tuners/fourierft/layer.py).
 ///
-/// It costs `n_frequency` parameters a layer. `ΔW` is computed only for merging: applied to
+/// It costs `n_frequency` parameters per layer. `ΔW` is computed only for merging: applied to
 /// activations, the inverse transform of `n` values is two products with `n` cosines and sines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

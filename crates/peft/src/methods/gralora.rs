@@ -20,7 +20,7 @@ use crate::{
 /// r]` and `B` `[k, r, d_out/k]`; `hybrid_r` adds a LoRA over the whole weight
 /// (peft/tuners/gralora/layer.py).
 ///
-/// It costs `(r + hybrid_r) (d_in + d_out)` parameters a layer, the same as LoRA, for a change of
+/// It costs `(r + hybrid_r) (d_in + d_out)` parameters per layer, the same as LoRA, for a change of
 /// rank `k r`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -21,7 +21,7 @@ use crate::{
 /// `[d_out, r]` and the frozen `W` `[d_in, d_out]` (peft/tuners/hira/layer.py); for an embedding,
 /// the rows of `W ⊙ (B A)ᵀ`, without dropout.
 ///
-/// It costs `r (d_in + d_out)` parameters a layer, the same as LoRA, for a change of full rank; and
+/// It costs `r (d_in + d_out)` parameters per layer, the same as LoRA, for a change of full rank; and
 /// the memory of a gradient the size of the weight, since the product with `W` has to be computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -17,7 +17,7 @@ use crate::{
 /// u_i u_iᵀ / ‖u_i‖²` of a trained `u` `[d_in, r]`; with `apply_GS` the `u_i` are made orthogonal
 /// first (peft/tuners/hra/layer.py).
 ///
-/// It costs `r d_in` parameters a layer. Python's peft supports it for `Linear` only, not for
+/// It costs `r d_in` parameters per layer. Python's peft supports it for `Linear` only, not for
 /// `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

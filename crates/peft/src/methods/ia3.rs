@@ -16,7 +16,7 @@ use crate::{
 /// `y = base(l ⊙ x)` with `l` `[d_in]` (peft/tuners/ia3/layer.py). In a `Conv2d` it scales
 /// channels. `Conv1d` is not supported, as in PEFT.
 ///
-/// It costs `d_out` (feed-forward: `d_in`) parameters a layer, and merges into weight and bias.
+/// It costs `d_out` (feed-forward: `d_in`) parameters per layer, and merges into weight and bias.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IA3Config {

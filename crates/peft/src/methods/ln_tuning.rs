@@ -15,7 +15,7 @@ use crate::{
 /// The configuration of LN tuning: `y = w ⊙ norm(x) + b` with trained copies `w` and `b` `[d]` of
 /// the norm's own parameters (peft/tuners/ln_tuning/layer.py).
 ///
-/// It costs `2 d` parameters a norm. Merging replaces the originals by the copies.
+/// It costs `2 d` parameters per norm. Merging replaces the originals by the copies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LNTuningConfig {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// The configuration of LoHa: `y = base(x) + α/r · x ((w1_a w1_b) ⊙ (w2_a w2_b))ᵀ` with `w·_a`
 /// `[d_out, r]` and `w·_b` `[r, d_in]` (peft/tuners/loha/layer.py).
 ///
-/// It costs `2 r (d_in + d_out)` parameters a layer, for a change of rank up to `r²`, and the
+/// It costs `2 r (d_in + d_out)` parameters per layer, for a change of rank up to `r²`, and the
 /// memory of a gradient the size of the weight. For a convolution `d_in` is
 /// `channels_in / groups · kernel`. Python's peft supports it for `Linear`, `Conv1d` and `Conv2d`,
 /// not for `Conv1D`.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// `[k, n]`, where `l k = d_out` and `m n = d_in`; a factor that is large for the rank is itself
 /// a product of two (peft/tuners/lokr/layer.py).
 ///
-/// It costs `l m + k n` parameters a layer, or `l m + r (k + n)` if `w2` is a product: about the
+/// It costs `l m + k n` parameters per layer, or `l m + r (k + n)` if `w2` is a product: about the
 /// square root of LoRA's. For a convolution `w2` includes the kernel, and `d_in` is
 /// `channels_in / groups`. Python's peft supports it for `Linear`, `Conv1d` and `Conv2d`, not for
 /// `Conv1D`.

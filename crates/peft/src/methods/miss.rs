@@ -19,7 +19,7 @@ use crate::{
 /// The configuration of MiSS: `y = base(x) + fold(dropout(x)) M` with `M` `[r, d_out]`, where `fold`
 /// adds up the inputs `i`, `i + r`, `i + 2 r` and so on (peft/tuners/miss/layer.py).
 ///
-/// It costs `r d_out` parameters a layer. With `init_weights = "mini"` the block is `[r, mini_r]`,
+/// It costs `r d_out` parameters per layer. With `init_weights = "mini"` the block is `[r, mini_r]`,
 /// repeated along the outputs. With `"bat"` there is a block `M` `[r, r]` for every `r` outputs,
 /// and each square block `W` of the weight becomes `W + W M + M`, without dropout, which takes a
 /// gradient the size of the weight. Python's peft supports it for `Linear` only, not for `Conv1D`.

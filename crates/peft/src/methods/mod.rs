@@ -159,8 +159,8 @@ pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
 /// The configuration of a method with one key set, before its values are checked against each
 /// other; `None` if the method is not known.
 ///
-/// If the key does not accept the value.
-/// If the key does not take the value.
+/// # Errors
+/// The inner result is an error if the key does not take the value.
 pub fn config_with_key(
     peft_type: &str,
     key: &str,

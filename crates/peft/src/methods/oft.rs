@@ -22,7 +22,7 @@ use crate::{
 /// of the series of the inverse, `I + 2 S + 2 S² + …` (peft/tuners/oft/layer.py). With `coft`, an
 /// `S` whose norm exceeds `eps / √n` is scaled down, after every step and when it is used.
 ///
-/// It costs `n b (b - 1) / 2` parameters a layer (with `block_share` an `n`th of that). Python's
+/// It costs `n b (b - 1) / 2` parameters per layer (with `block_share` an `n`th of that). Python's
 /// peft supports it for `Linear` only, not for `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

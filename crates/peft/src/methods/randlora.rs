@@ -21,7 +21,7 @@ use crate::{
 /// trained `λ` `[r, n]` and `γ` `[n, d_min]`; `d_min` and `d_max` are the smaller and larger side
 /// of the weight and `n = ⌈d_min / r⌉` (peft/tuners/randlora/layer.py).
 ///
-/// It costs `n (r + d_min)` parameters a layer; the shared pair is never trained. PEFT draws the
+/// It costs `n (r + d_min)` parameters per layer; the shared pair is never trained. PEFT draws the
 /// pair in 16 bits, so that it cannot be reproduced from its seed and has to be in the file. With
 /// `sparse` and `very_sparse` it consists of -1, 0 and 1 before scaling, is drawn in 32 bits, and
 /// can be left out.

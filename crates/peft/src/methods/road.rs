@@ -18,7 +18,7 @@ use crate::{
 /// half is paired with the second, and a pair `(y₁, y₂)` becomes
 /// `(α y₁ cos θ - α y₂ sin θ, α y₁ sin θ + α y₂ cos θ)` (peft/tuners/road/layer.py).
 ///
-/// It costs `d_out` parameters a layer with `road_1`, where each pair has one `α` and one `θ`;
+/// It costs `d_out` parameters per layer with `road_1`, where each pair has one `α` and one `θ`;
 /// twice that with `road_2`, where each output has its own; and four times with `road_4`, where
 /// cosine and sine have separate ones too. Python's peft supports it for `Linear` only, not for
 /// `Conv1D`.

@@ -16,7 +16,7 @@ use crate::{Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Te
 /// and `λ_b` `[d_out]`, and random `A` `[r, d_in]` and `B` `[d_out, r]` that are slices of a pair
 /// shared by all layers (peft/tuners/vera/layer.py).
 ///
-/// It costs `r + d_out` parameters a layer; the shared pair is never trained, and need not be
+/// It costs `r + d_out` parameters per layer; the shared pair is never trained, and need not be
 /// saved, since a seed reproduces it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -38,7 +38,8 @@ pub struct VeraConfig {
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `vera_only`.
     pub bias: String,
-    /// Whether `λ_b` starts at zero and `λ_d` at `d_initial`; otherwise at one, and random.
+    /// Whether `λ_b` starts at 0 and `λ_d` at `d_initial`. Otherwise `λ_b` starts at 1, and `λ_d` is
+    /// random.
     pub init_weights: bool,
 }
 

@@ -24,7 +24,7 @@ use crate::{
 /// whose coefficients is a pattern of two by two weights; without `use_idwt` a value is a single
 /// weight.
 ///
-/// It costs `n_frequency` parameters a layer, and the memory of a change the size of the weight.
+/// It costs `n_frequency` parameters per layer, and the memory of a change the size of the weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WaveFTConfig {

@@ -27,9 +27,9 @@ use crate::{
 ///
 /// Training adds `orth_reg_weight` times the mean of `‖A Aᵀ - I‖` and `‖Bᵀ B - I‖` to the loss.
 /// After each optimizer step the least important values of `E` are set to zero, until an average of
-/// `target_r` a layer remains (`allocation`).
+/// `target_r` per layer remains (`allocation`).
 ///
-/// It costs `init_r (d_in + d_out + 1)` parameters a layer in training; the file holds only the
+/// It costs `init_r (d_in + d_out + 1)` parameters per layer in training; the file holds only the
 /// remaining ranks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

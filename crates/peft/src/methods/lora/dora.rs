@@ -11,7 +11,7 @@ use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpe
 /// norm. As in the paper's section 4.3, the norm itself has no gradient
 /// (peft/tuners/lora/dora.py).
 ///
-/// It costs `d_out` parameters a layer in addition to LoRA's, and a product of the size of the
+/// It costs `d_out` parameters per layer in addition to LoRA's, and a product of the size of the
 /// weight in every step.
 #[derive(Debug)]
 pub(super) struct DoraLayer {
