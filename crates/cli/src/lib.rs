@@ -105,7 +105,7 @@ enum Command {
     Merge(On<merge::Args>),
     /// Write a model, with adapters in its weights, as a GGUF file for llama.cpp and Ollama
     Export(On<export::Args>),
-    /// Combine several LoRA adapters into one
+    /// Combine several LoRA or IA3 adapters into one
     Combine(combine::Args),
     /// Convert another method's adapter to a LoRA adapter
     Convert(On<convert::Args>),

@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(load(&config).1, 2);
         std::fs::write(&path, numbers(4)).unwrap();
         assert_eq!((load(&config).0.len(), load(&config).1), (4, 3));
-        // An incomplete file is made again.
+        // An incomplete file is replaced.
         config.max_length = None;
         let (whole, _) = load(&config);
         let file = whole.cache_file.clone().unwrap();

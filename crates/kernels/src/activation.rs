@@ -98,7 +98,7 @@ impl<C: CheckpointStrategy> ActivationKernel for Autodiff<Flex, C> {
 struct ActivationBackward;
 
 impl Backward<Flex, 1> for ActivationBackward {
-    /// `x`, the kind, and what makes the output again.
+    /// `x`, the kind, and what recomputes the output.
     type State = (Kept, ActivationKind, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {

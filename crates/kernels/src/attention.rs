@@ -34,8 +34,8 @@ pub use crate::cpu::attention::Span;
 /// text gets the mean of all values of the text, as in the eager attention of transformers. On
 /// devices that record gradients, a share `dropout` of the weights is set to zero.
 ///
-/// The CPU's body keeps its input, one number per token and head, and its output, unless making
-/// that again is cheap; scores exist only in blocks (arXiv 2205.14135, 2307.08691). The plain body
+/// The CPU's body keeps its input, one number per token and head, and its output, unless it is
+/// cheap to recompute; scores exist only in blocks (arXiv 2205.14135, 2307.08691). The plain body
 /// computes texts of about the same length side by side.
 ///
 /// # Panics

@@ -161,7 +161,7 @@ impl<C: CheckpointStrategy> GluKernel for Autodiff<Flex, C> {
 struct GluBackward;
 
 impl Backward<Flex, 2> for GluBackward {
-    /// The inputs, and what makes the output again.
+    /// The inputs, and what recomputes the output.
     type State = (State, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {

@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// What attention made is kept in bf16 for the gradients, not made again: they are nearly the same.
+    /// Attention's output is kept in bf16 for the gradients instead of recomputed: they are nearly the same.
     #[test]
     fn costly_inputs_are_kept_in_bf16() {
         let (heads, head_dim, tokens) = (4, 16, 48);

@@ -130,7 +130,7 @@ impl<C: CheckpointStrategy> LayerNormKernel for Autodiff<Flex, C> {
 struct LayerNormBackward;
 
 impl Backward<Flex, 3> for LayerNormBackward {
-    /// `x`, `gamma`, `epsilon`, and what makes the output again.
+    /// `x`, `gamma`, `epsilon`, and what recomputes the output.
     type State = (FloatTensor<Flex>, FloatTensor<Flex>, f32, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {

@@ -1,4 +1,4 @@
-//! Outputs that are made again for a gradient, because that costs less than keeping them.
+//! Outputs that are recomputed for a gradient, because that costs less than keeping them.
 //!
 //! A norm and an activation keep their inputs, and a linear layer after them would also keep its
 //! input, for the gradients of its weight or of LoRA. It asks here first: an input that can be made
@@ -72,7 +72,7 @@ impl fmt::Debug for Remade {
     }
 }
 
-/// A tensor whose values a gradient needs: kept row after row, or made again.
+/// A tensor whose values a gradient needs: kept row after row, or recomputed.
 #[derive(Clone, Debug)]
 pub(crate) enum Needed {
     Kept(FloatTensor<Flex>),
@@ -93,7 +93,7 @@ thread_local! {
     static KNOWN: RefCell<HashMap<NodeId, Weak<Remade>>> = RefCell::default();
 }
 
-/// Records how an output is made again. The caller holds `remade` until its own backward pass.
+/// Records how an output is recomputed. The caller holds `remade` until its own backward pass.
 pub(crate) fn can_remake<C: CheckpointStrategy>(output: &OnTape<C>, remade: &Arc<Remade>) {
     KNOWN.with_borrow_mut(|known| {
         known.retain(|_, remade| remade.strong_count() > 0);
@@ -101,7 +101,7 @@ pub(crate) fn can_remake<C: CheckpointStrategy>(output: &OnTape<C>, remade: &Arc
     });
 }
 
-/// How a tensor is made again, if it is known.
+/// How a tensor is recomputed, if it is known.
 pub(crate) fn remade<C: CheckpointStrategy>(tensor: &OnTape<C>) -> Option<Arc<Remade>> {
     KNOWN.with_borrow(|known| known.get(&tensor.id())?.upgrade())
 }
@@ -144,7 +144,7 @@ mod tests {
         linear(x, weight, None, None, Some(lora))
     }
 
-    /// Queries are made again through norm and rotation, and what attention made of them too; the
+    /// Queries are recomputed through norm and rotation, and so is attention's output; the
     /// gradients are the same, bit for bit.
     #[test]
     fn attention_keeps_neither_queries_nor_its_output() {
@@ -201,7 +201,7 @@ mod tests {
             let gradients = result.sum().backward();
             let found = a.grad(&gradients).unwrap().into_data();
             found.assert_eq(&wanted, true);
-            // What nobody can make again is kept.
+            // What cannot be recomputed is kept.
             let result = layer(kept.clone(), &a, &b);
             assert!(!kept.into_dispatch().can_mut());
             drop(result);

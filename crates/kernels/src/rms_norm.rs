@@ -112,7 +112,7 @@ impl<C: CheckpointStrategy> RmsNormKernel for Autodiff<Flex, C> {
 struct RmsNormBackward;
 
 impl Backward<Flex, 2> for RmsNormBackward {
-    /// `x`, `weight`, `epsilon`, `offset`, and what makes the output again.
+    /// `x`, `weight`, `epsilon`, `offset`, and what recomputes the output.
     type State = (FloatTensor<Flex>, FloatTensor<Flex>, f32, f32, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {

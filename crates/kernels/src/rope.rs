@@ -134,7 +134,7 @@ impl<C: CheckpointStrategy> RopeKernel for Autodiff<Flex, C> {
         let output = Flex::rope_kernel(x.into_primitive(), cos.clone(), sin.clone(), turn);
         match RopeBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                // If queries and keys have a norm, what it keeps is enough to make both again.
+                // If queries and keys have a norm, what it keeps is enough to recompute both.
                 let again = normed.map(|normed| {
                     let (cos, sin) = (cos.clone(), sin.clone());
                     let [_, half] = cos.shape().dims();
@@ -157,7 +157,7 @@ impl<C: CheckpointStrategy> RopeKernel for Autodiff<Flex, C> {
 struct RopeBackward;
 
 impl Backward<Flex, 1> for RopeBackward {
-    /// `cos`, `sin`, how they were applied, and what makes the output again, if that is known.
+    /// `cos`, `sin`, how they were applied, and what recomputes the output, if that is known.
     type State = (
         FloatTensor<Flex>,
         FloatTensor<Flex>,

@@ -8,7 +8,7 @@ use crate::kernels::{describe_int8, int8};
 use crate::output::{say, say_json, size, table};
 
 const EXAMPLE: &str = "\
-Example:
+Examples:
   peft devices
   peft train configs/quickstart.toml --device wgpu:0";
 

@@ -10,7 +10,7 @@ use clap_mangen::Man;
 use crate::output::say;
 
 const EXAMPLE: &str = "\
-Example:
+Examples:
   peft man --output ~/.local/share/man/man1
   man peft-train";
 

@@ -27,8 +27,8 @@ pub struct ModelsArgs {
     /// organisation/name, optionally with @revision)
     #[arg(long, value_name = "DIR|FILE|ID")]
     pub model: String,
-    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors; several are
-    /// compared
+    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors; can be
+    /// given several times
     #[arg(long, value_name = "DIR")]
     pub adapter: Vec<PathBuf>,
     #[command(flatten)]

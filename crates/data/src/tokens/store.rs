@@ -23,7 +23,7 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"BPTOKENS";
-/// Changes with the layout, or with how rows are tokenised: older files are made again.
+/// Changes with the layout, or with how rows are tokenised: older files are replaced.
 pub(crate) const VERSION: u64 = 8;
 const HEADER: usize = 16;
 const HASH: usize = 32;

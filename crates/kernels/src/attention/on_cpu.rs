@@ -99,7 +99,7 @@ impl Call {
         tensor_of(self.forward(parts, lse), [parts.tokens(), width])
     }
 
-    /// Whether making the output again costs little compared with the products of a block. Queries
+    /// Whether recomputing the output costs little compared with the products of a block. Queries
     /// are apart in models with grouped heads, where the output is the largest part of what is
     /// kept.
     fn is_cheap(&self, parts: &Parts) -> bool {

@@ -61,7 +61,7 @@ impl Parts {
         }
     }
 
-    /// Drops the parts that can be made again.
+    /// Drops the parts that can be recomputed.
     pub(super) fn without(self, again: [Option<Arc<Remade>>; 3]) -> Self {
         let Self::Apart(parts) = self else {
             return self;
