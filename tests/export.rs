@@ -277,7 +277,7 @@ fn a_modelfile_stays_unless_it_is_to_be_replaced() {
     };
     let said = again(&[]);
     assert!(
-        said.contains("Modelfile is there already and stays"),
+        said.contains("Modelfile already exists and is kept"),
         "{said}"
     );
     assert_eq!(lab.read("Modelfile"), b"FROM mine\n");
@@ -316,14 +316,14 @@ fn nothing_is_lost_and_nothing_half_written() {
         assert_eq!(tree(&lab.path("")), before);
     };
     lab.ok(&[&export[..], &["a.gguf"]].concat());
-    fails(&["a.gguf"], &["a.gguf is there already", "--force"]);
+    fails(&["a.gguf"], &["a.gguf already exists", "--force"]);
     lab.ok(&[&export[..], &["a.gguf", "--force"]].concat());
     fails(&["a.bin"], &["does not end in .gguf"]);
     fails(&[".gguf"], &[".gguf is not a name"]);
     lab.ok(&[&export[..], &["X.GGUF", "--outtype", "Q8_0"]].concat());
     fails(&["out"], &["out is a folder", "--to safetensors"]);
     lab.write("model/b.gguf", "");
-    fails(&["model/b.gguf"], &["model/b.gguf is there already"]);
+    fails(&["model/b.gguf"], &["model/b.gguf already exists"]);
     fails(
         &["model", "--to", "safetensors", "--force"],
         &["model is the input itself"],

@@ -188,17 +188,17 @@ fn rows_that_teach_nothing_are_counted_by_number() {
         (
             "kto",
             json!({"prompt": "a", "completion": "b"}),
-            "does not say which answers are good ones: its columns are `prompt`, `completion`",
+            "does not say which answers are good: its columns are `prompt`, `completion`",
         ),
         (
             "kto",
             json!({"prompt": "a", "completion": "b", "label": "perhaps"}),
-            "line 1 has \"perhaps\" in `label`, where true or false is wanted",
+            "line 1 has \"perhaps\" in `label`, where true or false is expected",
         ),
         (
             "kto",
             json!({"prompt": "a", "completion": "b", "label": true}),
-            "has good answers only, and this objective learns from good ones beside bad ones",
+            "has good answers only, and this objective needs both good and bad ones",
         ),
         (
             "sft",

@@ -95,7 +95,7 @@ fn all_weights_are_not_trained_into_the_folder_of_their_base() {
     );
     lab.fails(
         &train,
-        &["other/model.safetensors is there already", "--force"],
+        &["other/model.safetensors already exists", "--force"],
     );
     assert_eq!(lab.read("other/model.safetensors"), b"another");
     lab.ok(&[&train[..], &["--force"]].concat());
@@ -153,7 +153,7 @@ fn an_adapter_that_is_set_goes_on_and_the_log_says_so() {
     let answer = lab.peft(&args);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(
-        answer.err.contains("[peft] of train.toml is left out"),
+        answer.err.contains("[peft] of train.toml is ignored"),
         "{answer:?}"
     );
     assert!(

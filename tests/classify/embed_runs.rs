@@ -322,7 +322,7 @@ fn scored_pairs_are_learnt() {
     let again = ["train", "train.toml", "--force"];
     lab.fails(
         &again,
-        &["has 4.5 in `score`, where a number from -1 to 1 is wanted"],
+        &["has 4.5 in `score`, where a number from -1 to 1 is expected"],
     );
     lab.write("rows.jsonl", "{\"text\": \"a cat\"}\n");
     lab.fails(

@@ -41,7 +41,7 @@ impl OutputFile {
         );
         ensure!(
             force || !output.exists(),
-            "{shown} is there already: choose another --output, or give --force to replace it"
+            "{shown} already exists: choose another --output, or give --force to replace it"
         );
         let place = Self::beside(output)?;
         ensure!(

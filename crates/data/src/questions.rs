@@ -158,7 +158,7 @@ fn contains(row: &Row, place: &str) -> Result<Vec<String>> {
     texts.ok_or_else(|| DataError::Row {
         place: place.into(),
         problem: RowProblem::NoText {
-            found: "something else than a text, or a list of texts,",
+            found: "something other than a text, or a list of texts,",
             column: CONTAINS.into(),
         },
     })

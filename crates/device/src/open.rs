@@ -65,7 +65,7 @@ fn open_best() -> Result<Device, DeviceError> {
                     tracing::info!("auto takes {name}, {}", describe(&device));
                     return Ok(device);
                 }
-                Err(error) => tracing::warn!("auto passes over {name}: {error}"),
+                Err(error) => tracing::warn!("auto skips {name}: {error}"),
             }
         }
     }

@@ -370,7 +370,7 @@ impl WantedHead {
         head.labels.problem_type = self.problem_type.or(head.labels.problem_type);
         head.pad_token_id = self.pad_token_id.or(head.pad_token_id);
         if head.classifies() && head.num_labels() == 0 {
-            return Err("the head that is wanted scores no labels".into());
+            return Err("the requested head scores no labels".into());
         }
         let own = config.head();
         if head.classifies() && own.task == self.task && own.num_labels() != head.num_labels() {

@@ -154,7 +154,9 @@ pub enum PeftError {
         known: Vec<String>,
     },
     /// There already is an adapter with this name.
-    #[error("there is an adapter `{name}` already: delete_adapter it, or take another name")]
+    #[error(
+        "there already is an adapter `{name}`: remove it with delete_adapter, or choose another name"
+    )]
     NameTaken {
         /// The name.
         name: String,

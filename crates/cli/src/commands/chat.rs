@@ -104,7 +104,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         }
     }
     if failed > 0 && !lines.is_terminal() {
-        bail!("of the lines on standard input, {failed} failed, as said above");
+        bail!("of the lines on standard input, {failed} failed; see above");
     }
     Ok(())
 }

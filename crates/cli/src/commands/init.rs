@@ -49,7 +49,7 @@ pub fn run(args: Args) -> Result<()> {
         && !args.force
     {
         bail!(
-            "{} is there already: choose another --output, or give --force to replace it with \
+            "{} already exists: choose another --output, or give --force to replace it with \
              random weights",
             weights.display()
         );

@@ -216,7 +216,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let mut out = match options.open(&file) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            bail!("{place} is there already: choose another name, or give --force to replace it")
+            bail!("{place} already exists: choose another name, or give --force to replace it")
         }
         opened => opened.with_context(|| format!("cannot write {place}"))?,
     };

@@ -26,7 +26,7 @@ impl Sampler {
     /// the last.
     ///
     /// # Errors
-    /// Errors if `batch_size` is 0.
+    /// If `batch_size` is 0.
     pub fn new(len: usize, batch_size: usize, seed: u64, shuffle: bool) -> Result<Self> {
         match batch_size {
             0 => Err(DataError::BatchSize),

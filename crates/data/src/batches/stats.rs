@@ -42,7 +42,7 @@ impl Padding {
     /// lengths. `max_length` is the length that rows are packed to.
     ///
     /// # Errors
-    /// Errors if `batch_size` is 0.
+    /// If `batch_size` is 0.
     pub fn count(
         lengths: &[usize],
         batch_size: usize,

@@ -23,7 +23,7 @@ pub enum FileProblem {
     #[error("is not a Parquet file that can be read: {0}")]
     Parquet(String),
     /// Two of its columns have the same name.
-    #[error("has the column {0:?} twice; which of them is meant cannot be told, so rename one")]
+    #[error("has the column {0:?} twice; rename one of them")]
     ColumnTwice(String),
     /// Its first row is an object without columns.
     #[error("has a first row without columns: {{}}")]
@@ -125,7 +125,7 @@ pub enum FileProblem {
     },
     /// It has pairs of answers, and one answer is wanted.
     #[error(
-        "holds preferences (`chosen` and `rejected`), and training here learns one answer, it does \
+        "has preferences (`chosen` and `rejected`), but this objective learns one answer and does \
          not compare two: choose an objective that does (training.objective = \"dpo\"), name the \
          answer with data.completion_field = \"chosen\" (or \
          data.text_field, where it holds the prompt too), or leave both columns out"
@@ -140,7 +140,7 @@ pub enum FileProblem {
     NoPairs(Vec<String>),
     /// It has answers without a judgement, and one is wanted.
     #[error(
-        "does not say which answers are good ones: its columns are {}, and beside the answer a row \
+        "does not say which answers are good: its columns are {}, and beside the answer a row \
          has `label` (or `kto_tag`), true or false; or it is a pair of `chosen` and `rejected` \
          (docs/preference.md)",
         names(.0)
@@ -148,7 +148,7 @@ pub enum FileProblem {
     NoLabel(Vec<String>),
     /// All its answers are good, or all are bad.
     #[error(
-        "has {0} answers only, and this objective learns from good ones beside bad ones: add rows of the \
+        "has {0} answers only, and this objective needs both good and bad ones: add rows of the \
          other kind"
     )]
     OneKind(&'static str),

@@ -24,7 +24,7 @@ pub enum RowProblem {
     )]
     NoTokenizer,
     /// A column that should hold text holds something else.
-    #[error("has {found} in `{column}`, where text is wanted")]
+    #[error("has {found} in `{column}`, where text is expected")]
     NoText {
         /// What was found.
         found: &'static str,
@@ -57,7 +57,7 @@ pub enum RowProblem {
         known: String,
     },
     /// A column that should hold a number holds something else.
-    #[error("has {value} in `{column}`, where a number is wanted")]
+    #[error("has {value} in `{column}`, where a number is expected")]
     NoNumber {
         /// What was found.
         value: String,
@@ -65,7 +65,7 @@ pub enum RowProblem {
         column: String,
     },
     /// A column of similarity scores holds something else.
-    #[error("has {value} in `{column}`, where a number from -1 to 1 is wanted")]
+    #[error("has {value} in `{column}`, where a number from -1 to 1 is expected")]
     Similarity {
         /// What was found.
         value: String,
@@ -108,19 +108,19 @@ pub enum RowProblem {
         error: String,
     },
     /// A column that should hold an object holds something else.
-    #[error("has something else than an object in `{0}`")]
+    #[error("has something other than an object in `{0}`")]
     NoMapping(String),
     /// The earlier turns are not pairs.
-    #[error("has something else than a list of pairs [user, assistant] in `history`")]
+    #[error("has something other than a list of pairs [user, assistant] in `history`")]
     History,
     /// A column that should hold tokens holds something else.
-    #[error("has something else than a list of integers in `{0}`")]
+    #[error("has something other than a list of integers in `{0}`")]
     NoIntegers(String),
     /// It has no tokens.
     #[error("has no `input_ids`")]
     NoInputIds,
     /// A mask holds something other than 0 and 1.
-    #[error("has {value} in `{column}`, where each token wants 0 or 1, or false or true")]
+    #[error("has {value} in `{column}`, where each token needs 0 or 1, or false or true")]
     Mask {
         /// What was found.
         value: String,
@@ -141,7 +141,7 @@ pub enum RowProblem {
     #[error(transparent)]
     Template(#[from] TemplateProblem),
     /// A judgement is neither true nor false.
-    #[error("has {value} in `{column}`, where true or false is wanted")]
+    #[error("has {value} in `{column}`, where true or false is expected")]
     NoJudgement {
         /// What was found.
         value: String,

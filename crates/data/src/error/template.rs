@@ -93,13 +93,13 @@ pub enum TemplateProblem {
     },
     /// A message changes the text of the messages before it.
     #[error(
-        "is a chat in which message {0} changes the text of those before it, so that nobody knows \
+        "is a chat in which message {0} changes the text of those before it, so it is unclear \
          what the assistant said: mark that in the chat template with {{% generation %}}, or learn \
          all with data.train_on = \"all\""
     )]
     MessageChangesOthers(usize),
     /// An answer has text that the template leaves out.
-    #[error("is a chat in which the chat template leaves the text of message {0} out")]
+    #[error("is a chat in which the chat template leaves out the text of message {0}")]
     LeavesOut(usize),
     /// The marks of the assistant's text are nested.
     #[error("is a chat whose template nests {{% generation %}}")]

@@ -123,7 +123,7 @@ fn preferences_are_refused_unless_the_answer_is_named() {
     let row = json!({"conversations": turns, "chosen": chosen, "rejected": {"from": "gpt", "value": "WRONG"}});
     let error = plain(row.clone()).unwrap_err().to_string();
     assert!(
-        error.starts_with("a.jsonl holds preferences (`chosen` and `rejected`)"),
+        error.starts_with("a.jsonl has preferences (`chosen` and `rejected`)"),
         "{error}"
     );
     let alone = json!({"chosen": "a", "rejected": "b"});
@@ -277,7 +277,7 @@ fn masks_of_tokens_leave_labels_out() {
         for column in ["loss_mask", "attention_mask"] {
             let row = json!({"input_ids": [5, 6], column: mask});
             let error = plain(row).unwrap_err().to_string();
-            let words = format!("has {value} in `{column}`, where each token wants 0 or 1");
+            let words = format!("has {value} in `{column}`, where each token needs 0 or 1");
             assert!(error.contains(&words), "{error}");
         }
     }

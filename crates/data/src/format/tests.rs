@@ -137,15 +137,15 @@ fn rows_that_do_not_fit_are_errors() {
     );
     assert_eq!(
         error(json!({"text": 3})),
-        "a.jsonl line 7 has a number in `text`, where text is wanted"
+        "a.jsonl line 7 has a number in `text`, where text is expected"
     );
     assert_eq!(
         error(json!({"instruction": "x", "output": null})),
-        "a.jsonl line 7 has null in `output`, where text is wanted"
+        "a.jsonl line 7 has null in `output`, where text is expected"
     );
     assert_eq!(
         error(json!({"input_ids": [1, "2"]})),
-        "a.jsonl line 7 has something else than a list of integers in `input_ids`"
+        "a.jsonl line 7 has something other than a list of integers in `input_ids`"
     );
     assert_eq!(
         error(json!({"input_ids": [1, 2], "labels": [1]})),

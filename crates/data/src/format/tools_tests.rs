@@ -240,7 +240,7 @@ fn arguments_are_text_where_the_template_wants_it() {
     }
 }
 
-/// A template that writes a message in another way once more follow: nobody knows what was said.
+/// A template that writes a message differently once more follow, so it is unclear what was said.
 #[test]
 fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
     let counted = "{% for m in messages %}{{ messages | length }}{{ m.content }}{% endfor %}";
@@ -251,7 +251,7 @@ fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
     };
     let (rows, ended) = seen(counted, &[turns(4), turns(2)], |_| ());
     let why = rows[0].skipped.as_deref().unwrap();
-    assert!(why.contains("writes a message in another way"), "{why}");
+    assert!(why.contains("writes a message differently"), "{why}");
     assert_eq!(rows[0].text.as_deref(), Some("4a4a4a4a"));
     assert!(ended.is_ok() || rows[1].skipped.is_some());
     // All of them: a file of which nothing is learnt.
@@ -282,7 +282,7 @@ fn rows_whose_text_a_template_leaves_out_are_counted() {
             let change = |config: &mut DataConfig| config.train_on = Some(train_on);
             let (rows, ended) = seen(template, std::slice::from_ref(&row), change);
             let why = rows[0].skipped.as_deref().unwrap();
-            assert!(why.contains("leaves the text of an answer out"), "{why}");
+            assert!(why.contains("leaves out the text of an answer"), "{why}");
             assert_eq!(rows[0].text.as_deref(), Some("[user]\n[assistant]\n"));
             let error = ended.unwrap_err().to_string();
             assert!(error.contains("1 of 1 rows dropped: their chat"), "{error}");
@@ -311,7 +311,7 @@ fn calls_that_a_template_leaves_out_are_not_learnt() {
     let (rows, ended) = seen(PLAIN, &[openai.1.clone(), chat], |_| ());
     ended.unwrap();
     let why = rows[0].skipped.as_deref().unwrap();
-    assert!(why.contains("leaves `tool_calls` out"), "{why}");
+    assert!(why.contains("leaves out `tool_calls`"), "{why}");
     assert_eq!((rows[0].row, rows[0].labels.as_ref()), (1, None));
     assert_eq!(learnt(&rows[1]), ["Yes.\n"]);
     // What is text stays text, and is learnt.
@@ -381,7 +381,7 @@ fn what_the_template_is_told_comes_from_the_row_or_the_table() {
     row["chat_template_kwargs"] = json!([1]);
     let error = seen(BRACKETS, &[row], |_| ()).1.unwrap_err().to_string();
     assert!(
-        error.contains("something else than an object in `chat_template_kwargs`"),
+        error.contains("something other than an object in `chat_template_kwargs`"),
         "{error}"
     );
 }

@@ -209,7 +209,7 @@ fn missing_files_and_hub_ids_are_errors() {
 fn a_csv_column_is_there_once() {
     assert_eq!(
         error("a.csv", "text,label,text\none,1,two\n"),
-        "a.csv has the column \"text\" twice; which of them is meant cannot be told, so rename one"
+        "a.csv has the column \"text\" twice; rename one of them"
     );
     // Columns without a name, as a spreadsheet leaves at its edge.
     let rows = read("a.csv", ",text,,\n0,one,,\n", SampleBy::Line).unwrap();

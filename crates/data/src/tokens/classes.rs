@@ -158,14 +158,14 @@ impl Classes {
     /// The labels that exist, for an error about an unknown one.
     fn known(&self, value: &Value) -> String {
         match self.kind {
-            LabelKind::Number => "a number is wanted (problem_type = \"regression\")".into(),
+            LabelKind::Number => "a number is expected (problem_type = \"regression\")".into(),
             LabelKind::One if value.is_array() => {
-                "one label is wanted; several are learnt with classify.problem_type = \
+                "one label is expected; several are learnt with classify.problem_type = \
                  \"multi_label_classification\""
                     .into()
             }
             LabelKind::Several if !value.is_array() => {
-                "a list of labels is wanted; one label is learnt with classify.problem_type = \
+                "a list of labels is expected; one label is learnt with classify.problem_type = \
                  \"single_label_classification\""
                     .into()
             }

@@ -91,18 +91,18 @@ impl Dropped {
             }
             Self::Labels => "all their labels are -100, or their masks 0".into(),
             Self::Calls => {
-                "their answers call tools, and the chat template leaves `tool_calls` out; use the \
+                "their answers call tools, and the chat template leaves out `tool_calls`; use the \
                             tokenizer of a model that calls tools"
                     .into()
             }
             Self::Rewritten => {
-                "their chat template writes a message in another way once more follow, so that \
-                 nobody knows what the assistant said: mark that in the template with \
+                "their chat template writes a message differently once more follow, so it \
+                 is unclear what the assistant said: mark that in the template with \
                  {% generation %}, or learn all with data.train_on = \"all\""
                     .into()
             }
             Self::Unsaid => {
-                "their chat template leaves the text of an answer out, as one does that wants \
+                "their chat template leaves out the text of an answer, as it does if it wants \
                  `content` as a list of parts; use the tokenizer of a model for text alone"
                     .into()
             }

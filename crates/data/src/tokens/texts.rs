@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(scores, [0.75, 0.75]);
         let error = load(&row("4.2"), &task).unwrap_err().to_string();
         assert!(
-            error.ends_with("line 1 has 4.2 in `score`, where a number from -1 to 1 is wanted"),
+            error.ends_with("line 1 has 4.2 in `score`, where a number from -1 to 1 is expected"),
             "{error}"
         );
         let error = load("{\"sentence1\": \"a\"}", &task)

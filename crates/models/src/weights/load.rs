@@ -151,8 +151,8 @@ fn new_head(
     let new = if config.is_optional(name) {
         if config.head().classifies() && name.ends_with(".weight") {
             tracing::warn!(
-                "the model's files have no {name}: it is drawn at random, always the same, and not \
-                 trained unless modules_to_save names it"
+                "the model's files have no {name}: it gets random values, the same every time, \
+                 and is not trained unless modules_to_save names it"
             );
         }
         Some(0)

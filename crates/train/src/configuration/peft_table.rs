@@ -119,7 +119,7 @@ pub(crate) fn drop_keys_of_another_method(
     }
     if !dropped.is_empty() {
         let keys = dropped.join(", ");
-        tracing::warn!("[peft] has keys that mean nothing to {method} and are left out: {keys}");
+        tracing::warn!("[peft] has keys that {method} does not have, which are ignored: {keys}");
     }
 }
 

@@ -192,7 +192,7 @@ fn goes_on_with_adapter(table: &mut Table, place: &str, changes: &[Override]) {
         && table.remove("peft").is_some()
     {
         let text = &adapter.text;
-        tracing::warn!("[peft] of {place} is left out: --set {text} goes on with that adapter");
+        tracing::warn!("[peft] of {place} is ignored: --set {text} continues that adapter");
     }
 }
 

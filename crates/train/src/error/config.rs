@@ -69,14 +69,14 @@ pub enum ConfigProblem {
     },
     /// Both a new adapter and a saved one.
     #[error(
-        "has both `adapter` and [peft]; keep `adapter` to go on training a saved adapter, [peft] \
+        "has both `adapter` and [peft]; keep `adapter` to continue training a saved adapter, or [peft] \
          to begin a new one"
     )]
     TwoAdapters,
     /// No adapter.
     #[error(
-        "says nothing of an adapter; add a [peft] table (peft_type = \"LORA\", r = 8, …) for a new \
-         one, or adapter = \"DIR\" to go on training a saved one"
+        "names no adapter; add a [peft] table (peft_type = \"LORA\", r = 8, …) for a new \
+         one, or adapter = \"DIR\" to continue training a saved one"
     )]
     NoAdapter,
     /// An invalid value in an objective's table.
@@ -104,7 +104,7 @@ pub enum ConfigProblem {
     )]
     TwoQuantizations,
     /// A key for eight-bit products without the key that it requires.
-    #[error("quantization_config has {0} = true and not {1} = true: add it, or leave {0} out")]
+    #[error("quantization_config has {0} = true without {1} = true: add it, or remove {0}")]
     Int8Without(&'static str, &'static str),
     /// Layers that are not to be quantised, in a run that quantises none.
     #[error(

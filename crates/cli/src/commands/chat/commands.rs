@@ -80,7 +80,7 @@ pub fn obey(talk: &mut Talk, line: &str, json: bool, stop: Option<&Stop>) -> Res
                 ));
                 Ok(())
             }
-            None => bail!("nothing was said yet that could be taken back"),
+            None => bail!("there is no message to take back"),
         },
         "exit" => {
             talk.leave();

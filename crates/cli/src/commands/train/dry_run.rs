@@ -46,6 +46,6 @@ pub fn dry_run(
     ))?;
     say(match estimate.memory {
         Some(bytes) => format!("  estimated memory: {}", size(bytes)),
-        None => "  estimated memory: unknown, this system does not tell".to_string(),
+        None => "  estimated memory: unknown on this system".to_string(),
     })
 }

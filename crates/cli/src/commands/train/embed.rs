@@ -19,7 +19,7 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
     let table = config.embed.clone().unwrap_or_default();
     let named = table.columns.clone().unwrap_or_default();
     let found = text_columns(&config.data, &named, &find_data);
-    let (columns, has_score) = found.context("cannot tell the columns of texts")?;
+    let (columns, has_score) = found.context("cannot find the columns of texts")?;
     let adapter = config.adapter.as_deref().map(Path::new);
     let modules = files.map(|files| modules_of(files, adapter)).transpose()?;
     let modules = modules.flatten().unwrap_or_default();

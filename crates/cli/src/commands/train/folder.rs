@@ -61,7 +61,7 @@ pub fn old_run(
             && !args.force
         {
             bail!(
-                "{} is there already: name another training.output_dir, or give --force to \
+                "{} already exists: name another training.output_dir, or give --force to \
                  replace it",
                 weights.display()
             );

@@ -114,7 +114,7 @@ fn times_that_no_calendar_has_are_named_where_wanted() {
     let error = shape.read(&Row { number: 1, columns }, "a.parquet row 1");
     assert_eq!(
         error.unwrap_err().to_string(),
-        "a.parquet row 1 has a time out of range in `micros`, where text is wanted"
+        "a.parquet row 1 has a time out of range in `micros`, where text is expected"
     );
 }
 
@@ -157,10 +157,7 @@ fn two_columns_of_one_name_are_an_error() {
     for error in [rows(&path).unwrap_err(), load(&path).unwrap_err()] {
         let error = error.to_string();
         assert!(
-            error.ends_with(
-                "a.parquet has the column \"text\" twice; which of them is meant cannot be told, so \
-                 rename one"
-            ),
+            error.ends_with("a.parquet has the column \"text\" twice; rename one of them"),
             "{error}"
         );
     }
@@ -198,7 +195,7 @@ fn bytes_are_text_where_they_can_be() {
             assert_eq!(rows(&path).unwrap()[1], json!({"text": "zw\u{f6}lf"}));
         } else {
             let error = load(&path).unwrap_err().to_string();
-            let words = "row 2 has bytes that are not UTF-8 in `text`, where text is wanted";
+            let words = "row 2 has bytes that are not UTF-8 in `text`, where text is expected";
             assert!(error.ends_with(words), "{error}");
         }
     }

@@ -340,12 +340,15 @@ fn integer(value: Option<&Value>, default: i64) -> Result<i64> {
     match value.filter(|value| !value.is_none()) {
         None => Ok(default),
         Some(value) if value.is_integer() => i64::try_from(value.clone()),
-        Some(value) => Err(bad(format!("{} where an integer is wanted", value.kind()))),
+        Some(value) => Err(bad(format!(
+            "{} where an integer is expected",
+            value.kind()
+        ))),
     }
 }
 
 fn string(value: &Value) -> Result<&str> {
-    let problem = || bad(format!("{} where a string is wanted", value.kind()));
+    let problem = || bad(format!("{} where a string is expected", value.kind()));
     value.as_str().ok_or_else(problem)
 }
 

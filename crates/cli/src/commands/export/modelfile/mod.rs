@@ -47,7 +47,7 @@ pub fn write(
         return match fs::read_to_string(&path) {
             Ok(there) if there == text => Ok(()),
             _ => say(format!(
-                "{} is there already and stays as it is (--force replaces it)",
+                "{} already exists and is kept (--force replaces it)",
                 path.display()
             )),
         };
