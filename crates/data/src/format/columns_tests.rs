@@ -1,10 +1,10 @@
-//! What stands in a row beside its text, and what is said of it.
+//! Columns beside a row's text, and the remarks about them.
 
 use super::tests::{detect, plain, prompted};
 use super::*;
 use serde_json::json;
 
-/// What a shape says of a row beside its content.
+/// The remarks of a shape about a row.
 fn said(row: Value, config: &DataConfig) -> Vec<String> {
     let columns = row.as_object().cloned().unwrap();
     let shape = Shape::detect(&columns, "a.jsonl", config).unwrap();
@@ -39,7 +39,7 @@ fn the_systems_words_and_earlier_turns_come_before_the_prompt() {
     let prompt = format!("{before}### Instruction:\nGo on.\n\n### Response:\n");
     assert_eq!(plain(row.clone()).unwrap().1, prompted(&prompt, "yes"));
     assert!(said(row, &DataConfig::new("a")).is_empty());
-    // As a CSV file holds them.
+    // The same in a CSV file, where lists are text.
     let row = json!({"instruction": "Go on.", "output": "yes", "system": "", "history": "[[\"Hi\", \"Hello\"]]"});
     let prompt = "### Instruction:\nHi\n\n### Response:\nHello\n\n### Instruction:\nGo on.\n\n### Response:\n";
     assert_eq!(plain(row).unwrap().1, prompted(prompt, "yes"));
@@ -60,7 +60,7 @@ fn the_systems_words_and_earlier_turns_come_before_the_prompt() {
         ("assistant", "Hello"),
     ];
     assert_eq!(messages(row), pairs(&expected));
-    // A message of the system is the nearer word.
+    // A system message in the chat takes precedence over the column.
     let turns =
         json!([{"role": "system", "content": "Be long."}, {"role": "user", "content": "Hi"}]);
     let row = json!({"messages": turns, "system": "Be brief."});
@@ -170,7 +170,7 @@ fn columns_that_mean_something_are_used_or_named() {
         ("sample_weight", json!("no"), true),
         ("kto_tag", json!(false), true),
         ("kto_tag", json!(true), false),
-        // A class of two, in a CSV file.
+        // One of two classes, in a CSV file.
         ("label", json!("no"), false),
         ("weight", json!(1), false),
         ("label", json!(false), true),
@@ -181,7 +181,7 @@ fn columns_that_mean_something_are_used_or_named() {
         let row = json!({"prompt": "a", "completion": "b", column: value});
         assert_eq!(masked(row.clone()), is, "{row}");
     }
-    // The label of a text is not a verdict on it.
+    // The label of a text does not judge it.
     assert!(!masked(json!({"text": "a", "label": false})));
 
     for (row, words) in [
@@ -332,7 +332,7 @@ fn the_completion_may_have_any_name() {
     let row = json!({"instruction": "Add.", "context": "2, 2", "response": "4", "category": "qa"});
     let prompt = instruction_prompt("Add.", "2, 2");
     assert_eq!(plain(row).unwrap().1, prompted(&prompt, "4"));
-    // A template that holds the answer itself has no other.
+    // A template that contains the answer itself has no completion.
     config = DataConfig::new("a.jsonl");
     config.template = Some("{question}{answer}".into());
     let row = json!({"question": "Why?", "answer": "SO"});

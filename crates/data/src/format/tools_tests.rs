@@ -24,7 +24,7 @@ const TAGS: &str = "{% if tools %}<tools>{{ tools | tojson }}</tools>{{ '\\n' }}
     {% for c in m.tool_calls %}<tool_call>{{ '\\n' }}\
     {{ {'name': c.function.name, 'arguments': c.function.arguments} | tojson }}{{ '\\n' }}</tool_call>{% endfor %}\
     {{ '\\n' }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
-/// Arguments are a text that is put together with others, as DeepSeek's templates do.
+/// Arguments are text, which the template concatenates, as DeepSeek's templates do.
 const TEXT: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\
     {% for c in m.tool_calls %}[call]{{ c.function.name + '=' + c.function.arguments }}{% endfor %}\
     {{ '\\n' }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
@@ -34,7 +34,7 @@ const PLAIN: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ '\\n
 const TOOLS: &str = r#"[{"type": "function", "function": {"name": "sky", "description": "Looks up.", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]"#;
 const CALLED: &str = "[call]sky={\"city\": \"Rome\", \"days\": 2}\n";
 
-/// The rows of a file as training sees them, and what went wrong at its end.
+/// The rows of a file as training sees them, and the error at its end, if there is one.
 fn seen(
     template: &str,
     rows: &[Value],
@@ -72,7 +72,7 @@ fn seen(
     (seen, ended)
 }
 
-/// The one row's text, and the parts that are learnt.
+/// The text of a single row, and the parts that are learnt.
 #[track_caller]
 fn one(template: &str, row: Value) -> (String, Vec<String>) {
     let (mut rows, ended) = seen(template, &[row], |_| ());
@@ -97,7 +97,7 @@ fn learnt(row: &SeenRow) -> Vec<String> {
     parts.map(text).collect()
 }
 
-/// One chat in the ways of OpenAI (new and old), of ShareGPT's and of Hermes'.
+/// One chat in the formats of OpenAI (new and old), ShareGPT and Hermes.
 fn one_chat_in_many_ways() -> Vec<(&'static str, Value)> {
     let tools: Value = serde_json::from_str(TOOLS).unwrap();
     let user = json!({"role": "user", "content": "Sun?"});
@@ -189,7 +189,7 @@ fn tags_that_are_the_templates_own_stay_text() {
     for (way, row) in one_chat_in_many_ways() {
         let (text, learnt) = one(TAGS, row);
         match way {
-            // What the file says stays as it is, the tools in the system's words too.
+            // The file's text is unchanged, including the tools in the system message.
             "hermes" | "hermes in Python" => {
                 assert!(
                     text.starts_with("[system]You have functions within <tools>"),
@@ -227,7 +227,7 @@ fn arguments_are_text_where_the_template_wants_it() {
         } else {
             assert_eq!(text, turns, "{way}");
         }
-        // And only where there is no content, as in DeepSeek-R1's.
+        // Only in messages without content, as in DeepSeek-R1's template.
         let null = TEXT
             .replace(
                 "{{ m.content }}",
@@ -254,7 +254,7 @@ fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
     assert!(why.contains("writes a message differently"), "{why}");
     assert_eq!(rows[0].text.as_deref(), Some("4a4a4a4a"));
     assert!(ended.is_ok() || rows[1].skipped.is_some());
-    // All of them: a file of which nothing is learnt.
+    // If this concerns all rows, nothing of the file is learnt.
     let (_, ended) = seen(counted, &[turns(4)], |_| ());
     let error = ended.unwrap_err().to_string();
     assert!(
@@ -267,7 +267,7 @@ fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
     assert_eq!(rows[0].skipped, None);
 }
 
-/// SmolVLM's way: a text has no parts, and an empty answer would be learnt.
+/// As in SmolVLM's template: a text has no parts, so an empty answer would be learnt.
 #[test]
 fn rows_whose_text_a_template_leaves_out_are_counted() {
     let parts = "{% for m in messages %}[{{ m.role }}]{% for part in m.content %}\
@@ -288,7 +288,7 @@ fn rows_whose_text_a_template_leaves_out_are_counted() {
             assert!(error.contains("1 of 1 rows dropped: their chat"), "{error}");
         }
     }
-    // Another form of the text is no reason, nor is an answer that has none.
+    // A row is not left out because its text has another form, or because its answer is empty.
     let last_line = PLAIN.replace("m.content }}", "m.content.split('\\n')[-1] }}");
     let two_lines = json!({"messages": [say("user", "a"), say("assistant", "a\nb")]});
     let empty = json!({"messages": [say("user", "a"), say("assistant", "")]});
@@ -299,7 +299,7 @@ fn rows_whose_text_a_template_leaves_out_are_counted() {
     }
 }
 
-/// A template without words for calls would learn an empty answer.
+/// With a template that cannot express calls, an empty answer would be learnt.
 #[test]
 fn calls_that_a_template_leaves_out_are_not_learnt() {
     let [openai, .., hermes] = &one_chat_in_many_ways()[..] else {
@@ -314,10 +314,10 @@ fn calls_that_a_template_leaves_out_are_not_learnt() {
     assert!(why.contains("leaves out `tool_calls`"), "{why}");
     assert_eq!((rows[0].row, rows[0].labels.as_ref()), (1, None));
     assert_eq!(learnt(&rows[1]), ["Yes.\n"]);
-    // What is text stays text, and is learnt.
+    // Calls that are written as text remain text, and are learnt.
     let (_, parts) = one(PLAIN, hermes.1.clone());
     assert!(parts[0].starts_with("<tool_call>"), "{parts:?}");
-    // All of it: a file of which nothing is learnt.
+    // If this concerns all rows, nothing of the file is learnt.
     let (_, ended) = seen(PLAIN, std::slice::from_ref(&openai.1), |_| ());
     let error = ended.unwrap_err().to_string();
     assert!(
@@ -342,7 +342,7 @@ fn reasoning_has_the_templates_name() {
     let mut in_parts = row("x");
     in_parts["messages"][1]["content"] = parts;
     assert_eq!(one(BRACKETS, in_parts).1, ["(June)Yes.\n"]);
-    // As gpt-oss has it.
+    // As in gpt-oss's template.
     let thinking = BRACKETS.replace("reasoning_content", "thinking");
     assert_eq!(one(&thinking, row("reasoning_content")).1, ["(June)Yes.\n"]);
 }
@@ -416,7 +416,7 @@ fn what_is_learnt_is_said_by_train_on() {
         assert_eq!(parts(Some(TrainOn::LastAnswer)), ["d\n"], "{row}");
         assert_eq!(parts(Some(TrainOn::All)), [all], "{row}");
     }
-    // Where nothing takes turns, the last answer is the answer.
+    // If the row is not a chat, the last answer is the completion.
     let row = json!({"prompt": "a", "completion": "b"});
     let change = |config: &mut DataConfig| config.train_on = Some(TrainOn::LastAnswer);
     assert_eq!(

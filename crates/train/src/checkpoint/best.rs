@@ -169,7 +169,7 @@ mod tests {
     fn patience_runs_out_as_in_transformers() {
         let arguments = arguments();
         let mut best = Best::default();
-        // 2.95 is the best, but not by 0.1; 2.7 is by more. Then two that are not.
+        // 2.95 is better, but by less than 0.1; 2.7 is better by more. The last two are not.
         let losses = [3.0, 2.95, 2.7, 2.65, f64::NAN];
         let stops = (1..).zip(losses).map(|(i, loss)| {
             best.evaluated(&arguments, &evaluation(5 * i, loss));
