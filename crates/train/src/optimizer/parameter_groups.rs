@@ -4,7 +4,7 @@ use burn::module::ParamId;
 use burn_peft::parameters::NamedParameter;
 
 /// Whether weight decay applies to a parameter: not to biases and norms, as in transformers'
-/// `Trainer.get_decay_parameter_names`. Norms are recognized by their names, `ln_…` among them.
+/// `Trainer.get_decay_parameter_names`. Norms are recognised by their names, `ln_…` among them.
 pub(crate) fn decays(name: &str) -> bool {
     let name = name.to_lowercase();
     let forbidden = ["bias", "layernorm", "rmsnorm"];

@@ -13,7 +13,7 @@ use crate::run::evaluate::batch;
 /// The most batches that are used; EVA goes over them again if they are not enough.
 const MAX_BATCHES: usize = 256;
 
-/// Initializes a new adapter with `init_lora_weights = "eva"` from batches of the examples
+/// Initialises a new adapter with `init_lora_weights = "eva"` from batches of the examples
 /// ([`PeftModel::initialize_lora_eva_weights`]) and returns true. Leaves any other adapter as it is
 /// and returns false.
 ///
