@@ -1,4 +1,4 @@
-//! What `image_classifier` and `encoder` are told: where to write, and by which method to learn.
+//! The command line of `image_classifier` and `encoder`: the folder to write to, and the method.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 
 #[derive(Parser)]
 pub struct Arguments {
-    /// The folder that the adapter and its base are written to; by default one of temporary files.
+    /// The folder that the adapter and its base are written to; by default one among the system's temporary files.
     folder: Option<PathBuf>,
     /// The method of the adapter.
     #[arg(long, value_enum, default_value_t = MethodName::Lora)]
@@ -38,7 +38,7 @@ impl MethodName {
         let method: Arc<dyn Method> = match self {
             Self::Lora => Arc::new(LoraConfig::new().with_r(4).with_lora_alpha(8)),
             Self::Ia3 => Arc::new(IA3Config {
-                // Those that are named here are scaled at their input, and the others at their output.
+                // Layers named here are scaled at their input, all others at their output.
                 feedforward_modules: Some(TargetModules::List(Vec::new())),
                 ..IA3Config::new()
             }),

@@ -36,7 +36,7 @@ impl ModuleVisitor for Outside {
     }
 }
 
-/// The other way round.
+/// The transpose of a matrix.
 fn transposed(data: TensorData) -> TensorData {
     let device = burn::tensor::Device::flex();
     Tensor::<2>::from_data(data, &device)

@@ -1,9 +1,9 @@
-"""Loads what `image_classifier` or `encoder` has trained in Python's peft, and compares what it says.
+"""Loads an adapter of `image_classifier` or `encoder` into Python's peft, and compares the output of both.
 
     python examples/load_in_peft.py FOLDER       (torch, safetensors and peft 0.21)
 
-FOLDER holds the adapter, and the base with a batch and what Rust made of it. The networks are those of the
-examples in PyTorch's words. Exits with 1 where something differs, with 77 where Python has no peft.
+FOLDER has the adapter, and the base with a batch and Rust's output for it. The networks are those of the
+examples, written in PyTorch. Exits with 1 if something differs, with 77 if Python has no peft.
 """
 
 import sys
