@@ -46,7 +46,7 @@ const MODELS: [Model; 2] = [
     },
 ];
 
-/// Numbers around zero, distributed like a bell.
+/// Numbers around zero, roughly of a normal distribution.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -117,7 +117,7 @@ impl Times {
             .map(|times| times.iter().copied().fold(f64::INFINITY, f64::min))
     }
 
-    /// How many times as long as int8 f32 and bf16 take.
+    /// The times of f32 and bf16, divided by that of int8.
     fn ratios(&self) -> [f64; 2] {
         let [wide, narrow, bytes] = &self.0;
         [wide, narrow].map(|times| median(times.iter().zip(bytes).map(|(a, b)| a / b).collect()))

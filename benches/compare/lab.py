@@ -1,4 +1,4 @@
-"""What everything runs in: the rival's environment, our command, the data and the processes."""
+"""Where measurements run: the rival's environment, our command, the data and the processes."""
 
 import json
 import os
@@ -35,7 +35,7 @@ SETTINGS = {
 
 
 def processor_seconds():
-    """What all processes have used since the machine started, with what the host took away."""
+    """The processor seconds of all processes since the machine started, and those that the host took away."""
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 

@@ -42,8 +42,8 @@ def load_tokenizer(folder):
 
 
 def write_rows(path, rows, asked=lambda ids: 1):
-    """What a row asks is not learnt. Neither is its first token, which has nothing before it but which
-    `Trainer` counts for GPT-2."""
+    """The question of a row is not learnt. Neither is its first token, which nothing predicts, although
+    `Trainer` counts it for GPT-2."""
     label = lambda ids: [-100] * asked(ids) + ids[asked(ids) :]
     lines = [json.dumps({"input_ids": ids, "labels": label(ids)}) + "\n" for ids in rows]
     path.write_text("".join(lines))

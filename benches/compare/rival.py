@@ -9,7 +9,7 @@
     rival.py tokenise --rows FILE --tokenizer DIR                encode_batch of the tokenizers package
 
 CONFIG.toml is the training file of `peft train`. The last line printed is one JSON object. Where
-there is a choice, it is the faster one, so that no ratio is won by the rival's bad habits.
+there is a choice, it takes the faster one, so that no ratio comes from poor settings of the rival.
 """
 
 import argparse

@@ -117,7 +117,7 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
         max_steps: WARM_UP as i64 + 2,
         per_device_train_batch_size: ROWS,
         learning_rate: 1e-3,
-        // Other seeds of dropout than before: what is launched with them is not known already.
+        // Other seeds of dropout than before, so that no launch with them is known already.
         seed: 42 + 2 * blocks as u64 + u64::from(apart),
         save_strategy: IntervalStrategy::No,
         train_sampling_strategy: SamplingStrategy::Sequential,

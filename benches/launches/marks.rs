@@ -74,7 +74,7 @@ pub struct Marks {
     /// Whether to wait for the device between the parts of a step. Burn then fuses nothing across
     /// them, so a step has a few launches more.
     apart: bool,
-    /// How many steps are counted. Counting costs time, which later steps are spared.
+    /// How many steps are counted. Counting costs time, so later steps are not counted.
     counted: usize,
     state: Mutex<State>,
 }
