@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, PEFT, jsonl, values, with_keys};
+use crate::common::{Lab, PEFT, assert_has, jsonl, values, with_keys};
 
 /// The token that closes an answer. No file of the model says that it ends a text.
 const END: &str = "<|end|>";
@@ -273,14 +273,13 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
     );
 
     let page = lab.text("out/report.html");
-    for part in [
+    let parts = [
         "<h2>Answers</h2>",
         "<th>question<th>expected<th>before training<th>step 120, after training",
         "<tr><td>the cat<td>sat on the mat<td>",
         "<td class=\"new\">a cat and a dog",
-    ] {
-        assert!(page.contains(part), "{part:?} is not in {page}");
-    }
+    ];
+    assert_has(&page, &parts);
 }
 
 #[test]
@@ -339,7 +338,7 @@ fn a_result_has_a_model_card_which_is_the_users_once_it_is_changed() {
     let out = call(&["--set", "data.train=a|`b.jsonl"]).out;
     assert!(out.contains("\n  out/README.md ("), "{out}");
     let card = lab.text("out/README.md");
-    for part in [
+    let parts = [
         "---\n# base_model: (the Hub id of the model that was trained)\n# license: ",
         "\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- \"burn-peft\"\n- \"lora\"\n---\n\n# out\n",
         "An adapter (LORA) for `chatty`",
@@ -352,9 +351,8 @@ fn a_result_has_a_model_card_which_is_the_users_once_it_is_changed() {
         "| perplexity | ",
         "\nr = 16 ",
         "| steps | 1 |",
-    ] {
-        assert!(card.contains(part), "{part:?} is not in {card}");
-    }
+    ];
+    assert_has(&card, &parts);
     // The card of a run is replaced by that of the next run.
     call(&["--force", "--set", "peft.r=2"]);
     let card = lab.text("out/README.md");

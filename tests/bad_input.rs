@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::{Answer, Lab, MERGE, N_POSITIONS, PEFT, tree, with_keys};
+use crate::conformance::fixtures;
 
 const INSPECT: [&str; 3] = ["inspect", "--model", "model"];
 const FORWARD: [&str; 7] = [
@@ -416,17 +417,17 @@ fn a_disk_that_fills_up() {
 
 #[test]
 fn an_adapter_of_larger_sizes_than_its_file_is_not_made() {
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures");
+    let fixtures = fixtures();
     let lab = Lab::new();
     std::fs::create_dir(lab.path("adapter")).unwrap();
-    for entry in std::fs::read_dir(format!("{fixtures}/prompt/p_tuning_mlp")).unwrap() {
+    for entry in std::fs::read_dir(fixtures.join("prompt/p_tuning_mlp")).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), lab.path("adapter").join(entry.file_name())).unwrap();
     }
     edit(&lab, "adapter/adapter_config.json", |config| {
         config["encoder_hidden_size"] = json!(14096);
     });
-    let base = format!("{fixtures}/conformance/base-gpt2");
+    let base = fixtures.join("conformance/base-gpt2").display().to_string();
     let inspect = ["inspect", "--model", &base, "--adapter", "adapter"];
     lab.fails(
         &inspect,

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, PEFT};
+use crate::common::{Answer, Lab, PEFT, assert_has};
 
 /// The model's positions.
 const POSITIONS: usize = 64;
@@ -300,9 +300,7 @@ impl Answer {
     #[track_caller]
     fn failed_with(&self, named: &[&str]) {
         assert_eq!(self.code, Some(1), "{self:?}");
-        for part in named {
-            assert!(self.err.contains(part), "{part:?} is not in: {}", self.err);
-        }
+        assert_has(&self.err, named);
     }
 }
 

@@ -1,10 +1,8 @@
 //! Rows as training sees them, `train_on`, and the messages about rows that teach nothing.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 
-use crate::common::{Lab, PEFT, anew, values, with_keys};
+use crate::common::{Lab, anew, values, with_keys};
 
 /// This project's own template. The text below is what transformers' `apply_chat_template` makes of
 /// it.
@@ -121,17 +119,7 @@ fn a_reader_of_rows_may_leave() {
         "many.jsonl",
         "{\"text\": \"the cat sat on the mat\"}\n".repeat(20_000),
     );
-    let mut child = lab
-        .command(PEFT)
-        .args(["data", "many.jsonl", "--model", "model", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), errors.as_str()), (Some(0), ""));
+    lab.ok_unread(&["data", "many.jsonl", "--model", "model", "--json"]);
 }
 
 #[test]

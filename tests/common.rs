@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
@@ -168,6 +168,25 @@ impl Lab {
         answer.out
     }
 
+    /// As [`ok`](Self::ok), for a reader that leaves before anything is printed.
+    #[track_caller]
+    pub fn ok_unread(&self, args: &[&str]) {
+        let mut child = self
+            .command(PEFT)
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let answer = Answer::from(child.wait_with_output().unwrap());
+        assert_eq!(
+            (answer.code, &*answer.err),
+            (Some(0), ""),
+            "{args:?}: {answer:?}"
+        );
+    }
+
     /// As [`ok`](Self::ok), for a command that prints JSON.
     #[track_caller]
     pub fn ok_json(&self, args: &[&str]) -> Value {
@@ -223,9 +242,7 @@ impl Answer {
     #[track_caller]
     pub fn failed(self, named: &[&str]) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
-        for part in named {
-            assert!(self.err.contains(part), "{part:?} is not in: {}", self.err);
-        }
+        assert_has(&self.err, named);
         assert!(
             self.err.starts_with("error: ") || self.err.contains("\nerror: "),
             "{}",
@@ -250,6 +267,43 @@ impl From<Output> for Answer {
             err: text(output.stderr),
         }
     }
+}
+
+/// Checks that a text has all these parts.
+#[track_caller]
+pub fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
+/// A file or folder of the repository.
+pub fn repository(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(name)
+}
+
+/// The names of the cases in a folder, sorted; if there is a variable `only`, those that it lists.
+pub fn case_names(folder: &Path, only: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    if let Ok(only) = std::env::var(only) {
+        names.retain(|name| only.split(',').any(|part| part == name));
+    }
+    names
+}
+
+/// The numbers of a run's `evaluation: loss …` lines.
+pub fn evaluations(out: &str) -> Vec<f64> {
+    let lines = out.lines().map(str::trim);
+    lines
+        .filter_map(|line| line.strip_prefix("evaluation: loss "))
+        .map(|rest| rest.split(' ').next().unwrap().parse().unwrap())
+        .collect()
 }
 
 /// Rows as lines of JSON.
@@ -345,9 +399,10 @@ pub fn tree(folder: &Path) -> Vec<String> {
 /// The arguments of `peft` for the quick start on the shipped small GPT-2, with the output in `out`
 /// and some keys set.
 pub fn quick_start(keys: &[&str]) -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root = root.canonicalize().unwrap();
-    let path = |name: &str| root.join(name).display().to_string();
+    let path = |name: &str| {
+        let path = repository(name).canonicalize().unwrap();
+        path.display().to_string()
+    };
     let mut args = vec!["train".to_owned(), path("configs/quickstart.toml")];
     let mut set = |key: String| args.extend(["--set".to_owned(), key]);
     set(format!("model={}", path("assets/tiny-gpt2")));

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::device;
+use crate::common::{device, repository};
 use crate::steps::eight_steps;
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
@@ -25,7 +25,7 @@ use safetensors::SafeTensors;
 const TOLERANCE: f32 = 1e-4;
 
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+    repository("tests/fixtures")
 }
 
 pub fn all_cases() -> Vec<PathBuf> {

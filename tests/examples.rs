@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Lab, adapted};
+use crate::common::{Lab, adapted, repository};
 
 /// Runs an example that `cargo test` has built, and returns its standard output.
 fn run(name: &str, args: &[&Path]) -> Option<String> {
@@ -204,7 +204,6 @@ fn compare_methods() {
 /// The recipe of the shipped model still gives the tokenizer and the data that are shipped.
 #[test]
 fn tiny_gpt2() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = tempfile::tempdir().unwrap();
     let (output, quickstart) = (
         folder.path().join("output"),
@@ -231,7 +230,7 @@ fn tiny_gpt2() {
     ] {
         let read = |path: &Path| std::fs::read(path).unwrap();
         assert!(
-            read(&made) == read(&root.join(shipped)),
+            read(&made) == read(&repository(shipped)),
             "{shipped} differs"
         );
     }
@@ -240,7 +239,6 @@ fn tiny_gpt2() {
 /// The recipe of the second quick start still gives its sentences and its model.
 #[test]
 fn sentiment() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let lab = Lab::new();
     let flags = ["--data", "--model"].map(Path::new);
     let (data, model) = (lab.path("data"), lab.path("recipe"));
@@ -270,7 +268,7 @@ fn sentiment() {
             "assets/tiny-bert/model.safetensors",
         ),
     ] {
-        let shipped_bytes = std::fs::read(root.join(shipped)).unwrap();
+        let shipped_bytes = std::fs::read(repository(shipped)).unwrap();
         assert!(lab.read(made) == shipped_bytes, "{shipped} differs");
     }
 }
@@ -278,7 +276,7 @@ fn sentiment() {
 /// The recipe of the shipped chats still gives these chats.
 #[test]
 fn island_chats() {
-    let chats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/chats");
+    let chats = repository("assets/chats");
     let folder = tempfile::tempdir().unwrap();
     if run("island_chats", &["--output".as_ref(), folder.path()]).is_none() {
         return;

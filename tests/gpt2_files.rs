@@ -9,7 +9,7 @@ use burn_peft::tensor_file::{read_tensors, write_tensors};
 use burn_peft_models::{Decoder, GPT2LMHeadModel, ModelError, Pretrained};
 use tempfile::TempDir;
 
-use crate::common::device;
+use crate::common::{assert_has, device};
 use crate::conformance::{assert_close, fixtures, logits};
 
 type Weights = BTreeMap<String, TensorData>;
@@ -114,9 +114,7 @@ fn what_does_not_fit_is_named() {
     let refused = |change: &dyn Fn(&mut Weights), parts: &[&str]| {
         let folder = folder(|weights| change(weights));
         let error = load(folder.path()).unwrap_err().to_string();
-        for part in parts {
-            assert!(error.contains(part), "{part} is not in {error}");
-        }
+        assert_has(&error, parts);
     };
     refused(&|weights| drop(weights.remove(name)), &[name]);
     let other = |shape: [usize; 2]| TensorData::new(vec![0f32; shape[0] * shape[1]], shape);

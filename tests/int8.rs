@@ -8,7 +8,9 @@ use burn_peft_kernels::{BlockType, Int8Weight};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, Pretrained};
 
-use crate::common::{Lab, adapted, anew, device, largest_difference, quick_start};
+use crate::common::{
+    Lab, adapted, anew, device, evaluations, largest_difference, quick_start, repository,
+};
 use crate::conformance::{
     all_cases, base, base_files, batch, fixtures, has_encoder, logits, without_dropout,
 };
@@ -131,12 +133,7 @@ fn an_untied_head_keeps_its_bytes() {
 #[test]
 fn two_hundred_steps_end_near_those_in_32_bits() {
     let lab = Lab::new();
-    let of = |out: &str, words: &str, at: usize| -> f64 {
-        let line = out.lines().rfind(|line| line.contains(words)).unwrap();
-        line.split_whitespace().nth(at).unwrap().parse().unwrap()
-    };
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let text = |name: &str| root.join(name).display().to_string();
+    let text = |name: &str| repository(name).display().to_string();
     let (model, data) = (
         text("assets/tiny-gpt2"),
         text("data/quickstart/validation.jsonl"),
@@ -150,7 +147,7 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
         let mut args = quick_start(&[&fixed[..], keys].concat());
         args.push("--force".to_owned());
         let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        let on_base = lab.ok(&[
+        let on_base = lab.ok_json(&[
             "eval",
             "--model",
             &model,
@@ -160,10 +157,9 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
             &data,
             "--json",
         ]);
-        let on_base: serde_json::Value = serde_json::from_str(&on_base).unwrap();
         println!("{on_base}");
         [
-            of(&out, "evaluation: loss", 2),
+            *evaluations(&out).last().unwrap(),
             on_base["loss"].as_f64().unwrap(),
         ]
     };

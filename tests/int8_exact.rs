@@ -23,7 +23,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, LmBatch, ModelInput, Pretrained};
 use serde_json::Value;
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, device, evaluations, repository};
 use crate::int8::{cosine, numbers};
 use crate::steps::all;
 
@@ -67,12 +67,6 @@ struct Exact {
     losses: Option<[f64; 2]>,
 }
 
-fn root(name: &str) -> PathBuf {
-    File::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(name)
-}
-
 fn kept(model: &mut LanguageModel, way: Way) {
     let keys = way.keys;
     if keys.contains(&COMPUTE) {
@@ -96,7 +90,7 @@ fn kept(model: &mut LanguageModel, way: Way) {
 
 /// Rows of tokens of real text.
 fn rows(model: &File, length: usize) -> Vec<Vec<i64>> {
-    let text = fs::read_to_string(root("data/quickstart/train.jsonl")).unwrap();
+    let text = fs::read_to_string(repository("data/quickstart/train.jsonl")).unwrap();
     let texts = text.lines().map(|line| {
         let row: Value = serde_json::from_str(line).unwrap();
         row["text"].as_str().unwrap().to_string()
@@ -146,7 +140,7 @@ fn gradient(model: AutoModel, way: Way, rows: &[Vec<i64>]) -> Vec<f32> {
 /// Two hundred steps on the sailor's stories.
 fn losses(model: &File, way: Way, more: &[&str]) -> [f64; 2] {
     let lab = Lab::new();
-    let path = |name: &str| root(name).display().to_string();
+    let path = |name: &str| repository(name).display().to_string();
     let [train, validation] =
         ["train", "validation"].map(|part| path(&format!("data/quickstart/{part}.jsonl")));
     let model = model.display().to_string();
@@ -172,8 +166,6 @@ fn losses(model: &File, way: Way, more: &[&str]) -> [f64; 2] {
         args.extend(["--set".into(), key]);
     }
     let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let line = out.lines().rfind(|line| line.contains("evaluation: loss"));
-    let loss = line.unwrap().split_whitespace().nth(2).unwrap().parse();
     let on_base = [
         "eval",
         "--model",
@@ -185,7 +177,7 @@ fn losses(model: &File, way: Way, more: &[&str]) -> [f64; 2] {
         "--json",
     ];
     [
-        loss.unwrap(),
+        *evaluations(&out).last().unwrap(),
         lab.ok_json(&on_base)["loss"].as_f64().unwrap(),
     ]
 }
@@ -267,7 +259,7 @@ fn table(
 fn the_small_gpt2() {
     table(
         "The small GPT-2 of `assets/tiny-gpt2`",
-        &root("assets/tiny-gpt2"),
+        &repository("assets/tiny-gpt2"),
         64,
         // At the quick start's own rate, any two runs differ by as much: in bf16 the loss is 0.6 %
         // off.

@@ -8,7 +8,7 @@ use burn_peft::config::{InitLoraWeights, LoftQConfig, LoraConfig};
 use burn_peft::files::write_adapter;
 use burn_peft::{PeftModel, Slot, get_peft_model, tensor_file};
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, device, largest_difference};
 use crate::conformance::{base, fixtures, logits};
 use crate::linear_methods::{Net, inputs, net};
 
@@ -22,12 +22,6 @@ const MADE_FROM_THE_WEIGHT: [InitLoraWeights; 4] = [
 fn config(init: InitLoraWeights) -> LoraConfig {
     let config = LoraConfig::new().with_r(4).with_lora_alpha(8.0);
     config.with_init_lora_weights(init)
-}
-
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    let pairs = a.iter().zip(b);
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// On GPT-2, whose layers are `Conv1D`, both square and not square.

@@ -10,7 +10,7 @@ use burn_peft::{
 use burn_peft_models::GPT2LMHeadModel;
 use safetensors::SafeTensors;
 
-use crate::common::{Lab, adapted, anew, device, largest_difference, quick_start};
+use crate::common::{Lab, adapted, anew, device, evaluations, largest_difference, quick_start};
 use crate::conformance::{base, cases, fixtures, has_encoder, logits};
 use crate::steps::assert_step_of_values;
 
@@ -154,9 +154,7 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
         let mut args = quick_start(&[&fixed[..], keys].concat());
         args.push("--force".to_owned());
         let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        let line = out.lines().rfind(|line| line.contains("evaluation: loss"));
-        let word = line.unwrap().split_whitespace().nth(2).unwrap();
-        word.parse().unwrap()
+        *evaluations(&out).last().unwrap()
     };
     let expected = loss(&[]);
     let within = |share: f64, keys: &[&str]| {

@@ -3,11 +3,10 @@
 //! has `all-linear`.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
-use crate::common::{Lab, adapted};
+use crate::common::{Lab, adapted, repository};
 use crate::methods::METHODS;
 
 /// Methods that act at the model, with the keys they need.
@@ -80,8 +79,7 @@ fn load(lab: &Lab, what: &str, can_merge: bool, can_combine: bool) {
 #[test]
 fn every_method_saves_what_every_command_loads() {
     let lab = Lab::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let quick_start = root.join("configs/quickstart.toml").display().to_string();
+    let quick_start = repository("configs/quickstart.toml").display().to_string();
     lab.ok(&["new", "fresh", "--model", "model", "--train", "train.jsonl"]);
     for (peft_type, keys, can_merge) in METHODS.into_iter().chain(AT_MODEL) {
         for file in [quick_start.as_str(), "fresh.toml"] {

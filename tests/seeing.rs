@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{Lab, TEXTS, quick_start, tree, values};
+use crate::common::{Lab, TEXTS, assert_has, quick_start, tree, values};
 
 /// A run with evaluations.
 const EVALUATED: [&str; 4] = [
@@ -69,16 +69,15 @@ fn the_log_has_every_value_and_the_samples() {
         .filter(|line| line.starts_with("step "))
         .collect();
     assert_eq!(lines.len(), 4, "{out}");
-    for part in [
+    let parts = [
         "step 1/3  epoch ",
         "loss ",
         "learning_rate ",
         "grad_norm ",
         "tokens/s",
         " left",
-    ] {
-        assert!(lines[0].contains(part), "{part:?} is not in {}", lines[0]);
-    }
+    ];
+    assert_has(lines[0], &parts);
     assert!(lines[2].starts_with("step 2/3  eval_loss "), "{}", lines[2]);
     assert!(lines[2].contains("  in 0:0"), "{}", lines[2]);
     // Before training, at step 2 and at the end.
@@ -100,7 +99,7 @@ fn the_report_is_whole_in_itself() {
     ] {
         assert!(!page.contains(bad), "{bad} in the report");
     }
-    for part in [
+    let parts = [
         "<title>out</title>",
         "model on train.jsonl",
         "aria-label=\"Loss: loss ",
@@ -121,9 +120,8 @@ fn the_report_is_whole_in_itself() {
         "peft train train.toml --set &#39;prompt=",
         "peft train out/config.toml",
         "<b>512</b><small>trained parameters (",
-    ] {
-        assert!(page.contains(part), "{part:?} is not in {page}");
-    }
+    ];
+    assert_has(&page, &parts);
 }
 
 #[test]
@@ -133,9 +131,10 @@ fn a_run_that_goes_on_reports_its_beginning() {
     lab.ok(&[&args[..], &["--set", "training.max_steps=2"]].concat());
     lab.ok(&[&args[..], &["--resume"]].concat());
     let page = lab.text("out/report.html");
-    for part in ["before training<td", "<tr><td class=\"number\">0<td", " → "] {
-        assert!(page.contains(part), "{part:?} is not in {page}");
-    }
+    assert_has(
+        &page,
+        &["before training<td", "<tr><td class=\"number\">0<td", " → "],
+    );
 }
 
 #[test]
@@ -209,15 +208,14 @@ fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
     ];
     let out = lab.ok(&[&["train", "train.toml", "--dry-run"], &epochs[..]].concat());
     let tokens = tokens_of(&lab) * 10;
-    for part in [
-        "dry run: two steps were done, the output folder was not touched".to_string(),
-        "the second: loss ".to_string(),
-        format!("a run: 30 steps, about {tokens} tokens"),
-        "estimated time: ".to_string(),
-        "estimated memory: ".to_string(),
-    ] {
-        assert!(out.contains(&part), "{part:?} is not in {out}");
-    }
+    let parts = [
+        "dry run: two steps were done, the output folder was not touched",
+        "the second: loss ",
+        &format!("a run: 30 steps, about {tokens} tokens"),
+        "estimated time: ",
+        "estimated memory: ",
+    ];
+    assert_has(&out, &parts);
     assert_eq!(files(), before);
     // A step ends with its epoch, however many batches it may have.
     let all = "training.gradient_accumulation_steps=9223372036854775807";

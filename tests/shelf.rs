@@ -2,19 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, PEFT};
+use crate::common::{Answer, Lab, PEFT, assert_has, repository};
 use crate::hub::server::Server;
-
-/// A folder or file of the repository.
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(path)
-}
 
 fn files_in(folder: &str, end: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(repository(folder)).unwrap();
@@ -79,14 +72,13 @@ fn every_command_has_a_man_page() {
     expected.sort();
     assert_eq!(lab.names("pages/man1"), expected);
     let page = lab.text("pages/man1/peft-train.1");
-    for part in [
+    let parts = [
         ".TH peft-train 1",
         "\\-\\-print\\-config",
         "\\-\\-device",
         "peft train",
-    ] {
-        assert!(page.contains(part), "{part} is not in {page}");
-    }
+    ];
+    assert_has(&page, &parts);
 }
 
 #[test]
@@ -120,14 +112,13 @@ fn the_doctor_tells_what_a_report_needs_and_no_secret() {
     assert_eq!(told["devices"][0]["device"], "cpu");
     let text = doctor(&[]).out;
     assert!(!text.contains("hf_secret"), "{text}");
-    for part in [
+    let parts = [
         "rustc 1.",
         "not asked: HF_HUB_OFFLINE",
         "(set, not shown)",
         "plain (BURN_PEFT_KERNELS",
-    ] {
-        assert!(text.contains(part), "{part} is not in {text}");
-    }
+    ];
+    assert_has(&text, &parts);
 }
 
 #[test]

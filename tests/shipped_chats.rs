@@ -2,23 +2,16 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
 
 use burn_peft::parameters::thousands;
 use serde_json::Value;
 
-use crate::common::{Lab, values};
+use crate::common::{Lab, repository, values};
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-fn shipped(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(name)
-}
-
 fn rows(name: &str) -> Vec<Value> {
-    let text = fs::read_to_string(shipped(&format!("assets/chats/{name}.jsonl"))).unwrap();
+    let text = fs::read_to_string(repository(&format!("assets/chats/{name}.jsonl"))).unwrap();
     let rows = values(&text).into_iter();
     rows.collect()
 }
@@ -68,20 +61,20 @@ fn held_out_questions_are_asked_in_other_words() {
 fn the_data_of_the_shipped_configurations_loads() {
     let lab = Lab::new();
     fs::create_dir(lab.path("tokenizer")).unwrap();
-    let tokenizer = fs::read(shipped("assets/tiny-gpt2/tokenizer.json")).unwrap();
+    let tokenizer = fs::read(repository("assets/tiny-gpt2/tokenizer.json")).unwrap();
     lab.write("tokenizer/tokenizer.json", tokenizer);
     lab.write("tokenizer/chat_template.jinja", CHATML);
     let mut files = HashSet::new();
-    for entry in fs::read_dir(shipped("configs")).unwrap() {
+    for entry in fs::read_dir(repository("configs")).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         let config: toml::Value = toml::from_str(&text).unwrap();
         let named = ["train", "validation"].map(|key| config["data"].get(key)?.as_str());
         let named = named.into_iter().flatten();
         // The other files are the user's own, on the Hub, or not made yet.
         let here = named.filter(|name| name.starts_with("assets/") || name.starts_with("data/"));
-        files.extend(here.map(shipped));
+        files.extend(here.map(repository));
     }
-    files.insert(shipped("assets/chats/general.jsonl"));
+    files.insert(repository("assets/chats/general.jsonl"));
     assert!(files.len() >= 11, "{files:?}");
     for file in files {
         let name = file.to_str().unwrap();

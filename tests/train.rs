@@ -1,19 +1,8 @@
 //! `peft train`: a new adapter, a saved one, all weights.
 
 use std::fs;
-use std::path::Path;
 
-use crate::common::{Lab, quick_start, values, with_keys};
-
-/// The numbers of the two lines `evaluation: loss …`.
-fn evaluations(out: &str) -> Vec<f64> {
-    let lines = out
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("evaluation: loss "));
-    lines
-        .map(|rest| rest.split(' ').next().unwrap().parse().unwrap())
-        .collect()
-}
+use crate::common::{Lab, assert_has, evaluations, quick_start, repository, values, with_keys};
 
 #[test]
 fn an_adapter_is_trained_shown_and_saved() {
@@ -26,7 +15,7 @@ fn an_adapter_is_trained_shown_and_saved() {
     let line = format!("trainable params: 512 || all params: {all:?} ||");
     let line = line.replace(&format!("{all:?}"), &with_comma(all));
     assert!(out.contains(&line), "{line} is not in {out}");
-    for part in [
+    let parts = [
         "LORA: r = 4, lora_alpha = 8, lora_dropout = 0.1\n",
         "  transformer.h.*.attn.c_attn  2 layers  512 parameters\n",
         "6 examples",
@@ -35,9 +24,8 @@ fn an_adapter_is_trained_shown_and_saved() {
         "after training, 3 steps in 0:0",
         "out/adapter_model.safetensors (",
         "out/checkpoint-3 (",
-    ] {
-        assert!(out.contains(part), "{part:?} is not in {out}");
-    }
+    ];
+    assert_has(&out, &parts);
     // A sample before and one after training, each with the prompt once.
     assert_eq!(out.matches("\n  sample: the cat").count(), 2, "{out}");
     assert_eq!(out.matches("the cat").count(), 2, "{out}");
@@ -87,14 +75,13 @@ fn the_trees_of_a_model_are_shown_to_who_asks() {
         before.contains("GPT2LMHeadModel(\n") && !before.contains("lora_A"),
         "{before}"
     );
-    for part in [
+    let parts = [
         "PeftModelForCausalLM(\n  (base_model): LoraModel(",
         "(base_layer): Conv1D(nf=48, nx=16)",
         "(default): Dropout(p=0.1, inplace=False)",
         "(default): Linear(in_features=16, out_features=4, bias=False)",
-    ] {
-        assert!(after.contains(part), "{part:?} is not in {after}");
-    }
+    ];
+    assert_has(after, &parts);
 }
 
 #[test]
@@ -250,8 +237,7 @@ fn with_comma(number: usize) -> String {
 #[test]
 fn the_shipped_configurations_are_read() {
     let lab = Lab::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut names: Vec<_> = fs::read_dir(root.join("configs"))
+    let mut names: Vec<_> = fs::read_dir(repository("configs"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();

@@ -25,7 +25,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, AutoModel, CausalLm, ModelInput, Pretrained};
 use serde_json::Value;
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, case_names, device};
 use crate::conformance::{fixtures, ints};
 use crate::families::{close, numbers};
 
@@ -107,14 +107,7 @@ fn root() -> PathBuf {
 /// The cases of supported families, or those that `CASE` names: those with a head, or those without
 /// one.
 fn cases(has: bool) -> Vec<Case> {
-    let mut names: Vec<_> = fs::read_dir(root().join("cases"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    if let Ok(only) = std::env::var("CASE") {
-        names.retain(|name| only.split(',').any(|part| part == name));
-    }
+    let names = case_names(&root().join("cases"), "CASE");
     let case = |name: String| Case {
         base: root().join("base").join(&name),
         folder: root().join("cases").join(&name),

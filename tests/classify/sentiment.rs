@@ -2,19 +2,17 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{Lab, device_name, values};
+use crate::common::{Lab, device_name, repository, values};
 
 #[test]
 fn the_second_quick_start() {
     if device_name().is_some() {
         return;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root = root.canonicalize().unwrap();
+    let root = repository(".").canonicalize().unwrap();
     let path = |name: &str| root.join(name).display().to_string();
     let rows = |name: &str| {
         let text = fs::read_to_string(path(name)).unwrap();

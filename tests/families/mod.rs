@@ -25,7 +25,7 @@ use burn_peft_models::{
 };
 use serde_json::Value;
 
-use crate::common::device;
+use crate::common::{case_names, device};
 use crate::conformance::{batch, fixtures, ints, without_dropout};
 
 pub const TOLERANCE: f32 = 1e-4;
@@ -102,14 +102,7 @@ pub fn root() -> PathBuf {
 
 /// The cases, or those that `FAMILY` names.
 pub fn all_cases() -> Vec<Case> {
-    let mut names: Vec<_> = fs::read_dir(root().join("cases"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    if let Ok(only) = std::env::var("FAMILY") {
-        names.retain(|name| only.split(',').any(|part| part == name));
-    }
+    let names = case_names(&root().join("cases"), "FAMILY");
     let case = |name: String| Case {
         base: root().join("base").join(&name),
         folder: root().join("cases").join(&name),

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn_peft_files::atomic;
+use burn_peft_models::GENERATION_CONFIG;
 use burn_peft_models::embeddings::SENTENCE_FILES;
 use burn_peft_models::hub::{self, ModelFiles};
 
-const GENERATION_CONFIG: &str = "generation_config.json";
 /// The files of a tokenizer: the first by itself, or else the second with the third, or else the
 /// fourth.
 const TOKENIZERS: [&str; 4] = ["tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"];

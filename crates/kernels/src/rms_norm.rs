@@ -158,15 +158,5 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "wgpu")]
-    #[test]
-    fn equals_the_plain_body_on_a_gpu() {
-        crate::testing::on_gpu(equals_the_plain_body);
-    }
-
-    #[cfg(feature = "wgpu")]
-    #[test]
-    fn equals_the_plain_body_on_a_gpu_in_16_bits() {
-        crate::testing::on_gpu_in_16_bits(equals_the_plain_body);
-    }
+    crate::testing::on_gpu_too!();
 }

@@ -59,6 +59,25 @@ pub(crate) fn on_gpu_in_16_bits(test: impl Fn()) {
     }
 }
 
+/// Runs the test `equals_the_plain_body` on a GPU too, in 32 bits and in 16.
+macro_rules! on_gpu_too {
+    () => {
+        #[cfg(feature = "wgpu")]
+        #[test]
+        fn equals_the_plain_body_on_a_gpu() {
+            crate::testing::on_gpu(equals_the_plain_body);
+        }
+
+        #[cfg(feature = "wgpu")]
+        #[test]
+        fn equals_the_plain_body_on_a_gpu_in_16_bits() {
+            crate::testing::on_gpu_in_16_bits(equals_the_plain_body);
+        }
+    };
+}
+
+pub(crate) use on_gpu_too;
+
 /// A number in `0..1`; the numbers are the same in every run of a test.
 fn uniform() -> f64 {
     let drawn = DRAWN.replace(DRAWN.get() + 1);

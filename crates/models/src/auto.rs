@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::{Adaptable, ModelInfo, Slot, Tree};
 
+use crate::causal_lm::forward_causal_lm;
 use crate::config::{CommonConfig, ModelConfig, model_type, no_preset, parse, read, unsupported};
 use crate::config_error::ConfigError;
 use crate::decoder::Decoder;
@@ -336,85 +337,5 @@ impl AutoModel {
 }
 
 impl CausalLm for AutoModel {
-    fn forward(&self, input: ModelInput) -> Tensor<3> {
-        each_model!(self, model => model.forward(input))
-    }
-
-    fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
-        each_model!(self, model => model.forward_cached(input, cache))
-    }
-
-    fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
-        each_model!(self, model => model.logits_at(batch, places))
-    }
-
-    fn head(&self) -> Head {
-        each_model!(self, model => CausalLm::head(model))
-    }
-
-    fn is_causal(&self) -> bool {
-        each_model!(self, model => CausalLm::is_causal(model))
-    }
-
-    fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        each_model!(self, model => model.loss(batch))
-    }
-
-    fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
-        each_model!(self, model => model.token_log_probs(batch, statistics))
-    }
-
-    fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
-        each_model!(self, model => model.checkpointed_backward(batch, weight))
-    }
-
-    fn checkpointed_logits_at(
-        &self,
-        batch: &LmBatch,
-        places: &[usize],
-        loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
-    ) -> Option<Checkpointed> {
-        each_model!(self, model => model.checkpointed_logits_at(batch, places, loss))
-    }
-
-    fn checkpointed_log_probs(
-        &self,
-        batch: &LmBatch,
-        statistics: bool,
-        loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
-    ) -> Option<Checkpointed> {
-        each_model!(self, model => model.checkpointed_log_probs(batch, statistics, loss))
-    }
-
-    fn max_positions(&self) -> usize {
-        each_model!(self, model => CausalLm::max_positions(model))
-    }
-
-    fn outgrows_cache(&self, past: usize, total: usize) -> bool {
-        each_model!(self, model => model.outgrows_cache(past, total))
-    }
-
-    fn computes_alike(&self, a: usize, b: usize) -> bool {
-        each_model!(self, model => CausalLm::computes_alike(model, a, b))
-    }
-
-    fn has_last_position(&self) -> bool {
-        each_model!(self, model => model.has_last_position())
-    }
-
-    fn positions_key(&self) -> &'static str {
-        each_model!(self, model => model.positions_key())
-    }
-
-    fn vocab_size(&self) -> usize {
-        each_model!(self, model => CausalLm::vocab_size(model))
-    }
-
-    fn config_json(&self) -> Option<String> {
-        each_model!(self, model => model.config_json())
-    }
-
-    fn device(&self) -> Device {
-        each_model!(self, model => CausalLm::device(model))
-    }
+    forward_causal_lm!(each_model);
 }

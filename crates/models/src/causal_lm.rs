@@ -222,3 +222,97 @@ pub trait CausalLm: Module + ModuleDisplay + Sync {
     /// The device of the weights.
     fn device(&self) -> Device;
 }
+
+/// Forwards all methods of [`CausalLm`] in an `impl CausalLm`. `$each!(self, model => …)` runs an
+/// expression on the model that is inside. A new method of the trait gets a line here.
+macro_rules! forward_causal_lm {
+    ($each:ident) => {
+        fn forward(&self, input: ModelInput) -> Tensor<3> {
+            $each!(self, model => CausalLm::forward(model, input))
+        }
+
+        fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
+            $each!(self, model => CausalLm::forward_cached(model, input, cache))
+        }
+
+        fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
+            $each!(self, model => CausalLm::logits_at(model, batch, places))
+        }
+
+        fn head(&self) -> Head {
+            $each!(self, model => CausalLm::head(model))
+        }
+
+        fn is_causal(&self) -> bool {
+            $each!(self, model => CausalLm::is_causal(model))
+        }
+
+        fn loss(&self, batch: &LmBatch) -> Tensor<1> {
+            $each!(self, model => CausalLm::loss(model, batch))
+        }
+
+        fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
+            $each!(self, model => CausalLm::token_log_probs(model, batch, statistics))
+        }
+
+        fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
+            $each!(self, model => CausalLm::checkpointed_backward(model, batch, weight))
+        }
+
+        fn checkpointed_logits_at(
+            &self,
+            batch: &LmBatch,
+            places: &[usize],
+            loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
+        ) -> Option<Checkpointed> {
+            $each!(self, model => CausalLm::checkpointed_logits_at(model, batch, places, loss))
+        }
+
+        fn checkpointed_log_probs(
+            &self,
+            batch: &LmBatch,
+            statistics: bool,
+            loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
+        ) -> Option<Checkpointed> {
+            $each!(self, model => CausalLm::checkpointed_log_probs(model, batch, statistics, loss))
+        }
+
+        fn max_positions(&self) -> usize {
+            $each!(self, model => CausalLm::max_positions(model))
+        }
+
+        fn outgrows_cache(&self, past: usize, total: usize) -> bool {
+            $each!(self, model => CausalLm::outgrows_cache(model, past, total))
+        }
+
+        fn computes_alike(&self, a: usize, b: usize) -> bool {
+            $each!(self, model => CausalLm::computes_alike(model, a, b))
+        }
+
+        fn has_last_position(&self) -> bool {
+            $each!(self, model => CausalLm::has_last_position(model))
+        }
+
+        fn positions_key(&self) -> &'static str {
+            $each!(self, model => CausalLm::positions_key(model))
+        }
+
+        fn adapter_positions(&self) -> usize {
+            $each!(self, model => CausalLm::adapter_positions(model))
+        }
+
+        fn vocab_size(&self) -> usize {
+            $each!(self, model => CausalLm::vocab_size(model))
+        }
+
+        fn config_json(&self) -> Option<String> {
+            $each!(self, model => CausalLm::config_json(model))
+        }
+
+        fn device(&self) -> Device {
+            $each!(self, model => CausalLm::device(model))
+        }
+    };
+}
+
+pub(crate) use forward_causal_lm;

@@ -1,11 +1,14 @@
 //! What every family's `config.json` provides, and how it is read and written.
 
+mod of_keys;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::FloatDType;
 use burn_peft::ModelInfo;
+use burn_peft::files::CONFIG_NAME;
 use burn_peft_files::{json_problem, plain_words, read_text};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,6 +21,8 @@ use crate::error::{ModelError, Result};
 use crate::heads::Head;
 use crate::parts::Activation;
 use crate::weights::weights_of;
+
+pub(crate) use of_keys::config_of_keys;
 
 /// The largest model that this crate accepts, in parameters.
 const MAX_PARAMETERS: usize = 100_000_000_000;
@@ -364,7 +369,7 @@ pub(crate) fn check_initializer_range(range: f64) -> std::result::Result<(), Str
 
 /// The JSON object in a `config.json`.
 pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
-    if !path.exists() && path.with_file_name("adapter_config.json").exists() {
+    if !path.exists() && path.with_file_name(CONFIG_NAME).exists() {
         let folder = path.parent().unwrap_or(path).to_path_buf();
         return Err(ModelError::Adapter { folder });
     }

@@ -2,6 +2,7 @@
 //! tied head.
 
 mod block;
+mod fields;
 mod pass;
 
 use burn::module::Param;
@@ -20,7 +21,8 @@ use crate::parts::scaled;
 use crate::weights::NamedTensor;
 use crate::{CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, Result};
 
-pub use block::DecoderBlock;
+pub use block::{DecoderBlock, LayerCache};
+pub(crate) use fields::{changed_by_decoder, decoder_fields};
 pub use pass::{Pass, Places, Positions};
 
 /// A decoder with a language-model head, as described by its family. An encoder is one whose tokens

@@ -16,7 +16,7 @@ mod passes;
 mod session;
 
 pub use config::GenerationConfig;
-pub use defaults::GenerationDefaults;
+pub use defaults::{GENERATION_CONFIG, GenerationDefaults};
 pub use session::Session;
 
 use choose::{choose, penalise};

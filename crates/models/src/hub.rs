@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use burn_peft::files::CONFIG_NAME;
 use hf_hub::{Repo, RepoType};
 
 use crate::error::{ModelError, Result};
@@ -253,9 +254,7 @@ impl ModelFiles {
         if let Some(hub) = &self.hub {
             return hub.missing(file);
         }
-        if !self.folder.join("config.json").exists()
-            && self.folder.join("adapter_config.json").exists()
-        {
+        if !self.folder.join("config.json").exists() && self.folder.join(CONFIG_NAME).exists() {
             let folder = self.folder.clone();
             return ModelError::Adapter { folder };
         }
@@ -411,7 +410,7 @@ impl Hub {
 
     fn missing(&self, file: &str) -> ModelError {
         let hub = self.describe();
-        let is_adapter = || matches!(self.fetch("adapter_config.json"), Ok(Some(_)));
+        let is_adapter = || matches!(self.fetch(CONFIG_NAME), Ok(Some(_)));
         let (name, file) = (file, file.to_string());
         let error = if self.options.offline {
             let cache = self.cache.clone();

@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::parameters::{NamedParameter, named_parameters};
 use burn_peft::{Adaptable, FrozenForm, PeftModel, Tree, cast_frozen, quantize_frozen_except};
 
+use crate::causal_lm::forward_causal_lm;
 use crate::{AutoModel, CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, TokenLogProbs};
 
 /// A model of any family, with or without adapters: the type for programs that handle both.
@@ -128,89 +129,5 @@ impl From<PeftModel<AutoModel>> for LanguageModel {
 }
 
 impl CausalLm for LanguageModel {
-    fn forward(&self, input: ModelInput) -> Tensor<3> {
-        either!(self, model => CausalLm::forward(model, input))
-    }
-
-    fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
-        either!(self, model => model.forward_cached(input, cache))
-    }
-
-    fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
-        either!(self, model => model.logits_at(batch, places))
-    }
-
-    fn head(&self) -> Head {
-        self.get_base_model().head()
-    }
-
-    fn is_causal(&self) -> bool {
-        self.get_base_model().is_causal()
-    }
-
-    fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        either!(self, model => model.loss(batch))
-    }
-
-    fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
-        either!(self, model => model.token_log_probs(batch, statistics))
-    }
-
-    fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
-        either!(self, model => model.checkpointed_backward(batch, weight))
-    }
-
-    fn checkpointed_logits_at(
-        &self,
-        batch: &LmBatch,
-        places: &[usize],
-        loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
-    ) -> Option<Checkpointed> {
-        either!(self, model => model.checkpointed_logits_at(batch, places, loss))
-    }
-
-    fn checkpointed_log_probs(
-        &self,
-        batch: &LmBatch,
-        statistics: bool,
-        loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
-    ) -> Option<Checkpointed> {
-        either!(self, model => model.checkpointed_log_probs(batch, statistics, loss))
-    }
-
-    fn max_positions(&self) -> usize {
-        either!(self, model => model.max_positions())
-    }
-
-    fn outgrows_cache(&self, past: usize, total: usize) -> bool {
-        either!(self, model => model.outgrows_cache(past, total))
-    }
-
-    fn computes_alike(&self, a: usize, b: usize) -> bool {
-        either!(self, model => model.computes_alike(a, b))
-    }
-
-    fn has_last_position(&self) -> bool {
-        either!(self, model => model.has_last_position())
-    }
-
-    fn positions_key(&self) -> &'static str {
-        either!(self, model => model.positions_key())
-    }
-
-    fn adapter_positions(&self) -> usize {
-        either!(self, model => model.adapter_positions())
-    }
-
-    fn vocab_size(&self) -> usize {
-        either!(self, model => model.vocab_size())
-    }
-
-    fn config_json(&self) -> Option<String> {
-        either!(self, model => model.config_json())
-    }
-
-    fn device(&self) -> Device {
-        either!(self, model => CausalLm::device(model))
-    }
+    forward_causal_lm!(either);
 }

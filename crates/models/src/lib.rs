@@ -64,14 +64,15 @@ pub use cache::KvCache;
 pub use causal_lm::{CausalLm, Checkpointed, ModelInput, position_ids};
 pub use config::ModelConfig;
 pub use config_error::ConfigError;
-pub use decoder::{Decoder, DecoderBlock};
+pub use decoder::{Decoder, DecoderBlock, LayerCache};
 pub use dense::{DenseConfig, DenseForCausalLM};
 pub use error::{ModelError, Result};
 pub use families::bert::{BertConfig, BertForMaskedLM};
 pub use families::distilbert::{DistilBertConfig, DistilBertForMaskedLM};
 pub use families::gpt2::{GPT2LMHeadModel, Gpt2Config};
 pub use generate::{
-    Continuation, GenerationConfig, GenerationDefaults, Session, generate, generate_rows,
+    Continuation, GENERATION_CONFIG, GenerationConfig, GenerationDefaults, Session, generate,
+    generate_rows,
 };
 pub use heads::{Head, Labels, ProblemType, WantedHead};
 pub use input_error::InputError;

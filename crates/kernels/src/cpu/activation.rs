@@ -153,27 +153,14 @@ impl Curve for ReluSquared {
 /// Runs `$body` with `$curve` being the type of the function.
 macro_rules! with_curve {
     ($kind:expr, $curve:ident => $body:expr) => {
+        with_curve!($kind, $curve => $body, Silu Gelu GeluTanh Relu ReluSquared)
+    };
+    ($kind:expr, $curve:ident => $body:expr, $($name:ident)+) => {
         match $kind {
-            ActivationKind::Silu => {
-                type $curve = Silu;
+            $(ActivationKind::$name => {
+                type $curve = $name;
                 $body
-            }
-            ActivationKind::Gelu => {
-                type $curve = Gelu;
-                $body
-            }
-            ActivationKind::GeluTanh => {
-                type $curve = GeluTanh;
-                $body
-            }
-            ActivationKind::Relu => {
-                type $curve = Relu;
-                $body
-            }
-            ActivationKind::ReluSquared => {
-                type $curve = ReluSquared;
-                $body
-            }
+            })+
         }
     };
 }

@@ -11,7 +11,7 @@ use burn_peft_kernels::{AttentionOptions, Pairing, rope};
 use super::layout::AttentionPart;
 use super::walk::{Shown, linear, named_parts};
 use super::{Layer, Switches};
-use crate::KvCache;
+use crate::LayerCache;
 use crate::decoder::Pass;
 use crate::parts::{Norm, attend, project_onto};
 
@@ -86,7 +86,7 @@ impl Attention {
         input: Tensor<2>,
         residual: Option<Tensor<2>>,
         pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
+        cache: LayerCache,
     ) -> Tensor<2> {
         let Switches {
             heads,

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use super::layout::BlockPart;
 use super::walk::{Shown, named_parts};
 use super::{Attention, Layer, Mlp, Switches};
-use crate::KvCache;
+use crate::LayerCache;
 use crate::decoder::{DecoderBlock, Pass};
 use crate::parts::{Norm, scaled};
 
@@ -55,12 +55,7 @@ impl Block {
 }
 
 impl DecoderBlock for Block {
-    fn forward(
-        &self,
-        input: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
         let attended = normed(&self.before_attention, input.clone());
         let fed = self.switches.parallel.then(|| match &self.before_mlp {
             None => attended.clone(),

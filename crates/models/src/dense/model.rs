@@ -6,14 +6,14 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::config::TaskType;
-use burn_peft::{Adaptable, BaseLayer, LoraAdapter, ModelInfo, Path, Slot, Tree};
+use burn_peft::{Adaptable, BaseLayer, LoraAdapter, Path, Slot, Tree};
 use burn_peft_kernels::apply_dropout;
 
 use super::layout::ModelPart;
 use super::walk::{Shown, linear, named_parts};
 use super::{Block, DenseConfig, Switches};
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, Pass, Places};
+use crate::decoder::{Decoder, Pass, Places, changed_by_decoder, decoder_fields};
 use crate::heads::head_dropout;
 use crate::parts::{Norm, Scaling, Xielu, random_embedding, scaled};
 use crate::weights::NamedTensor;
@@ -143,19 +143,7 @@ impl Adaptable for DenseForCausalLM {
         }
     }
 
-    fn untie_output(&mut self) -> bool {
-        self.untie();
-        true
-    }
-
-    fn resize_vocabulary(&mut self, rows: usize) -> bool {
-        self.resize(rows);
-        true
-    }
-
-    fn model_info(&self) -> Option<ModelInfo> {
-        Some(self.openings())
-    }
+    changed_by_decoder!();
 }
 
 impl Decoder for DenseForCausalLM {
@@ -194,29 +182,7 @@ impl Decoder for DenseForCausalLM {
         }
     }
 
-    fn config(&self) -> &DenseConfig {
-        &self.config
-    }
-
-    fn config_mut(&mut self) -> &mut DenseConfig {
-        &mut self.config
-    }
-
-    fn embedding(&self) -> &LoraAdapter<Embedding> {
-        &self.base.embedding
-    }
-
-    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
-        &mut self.base.embedding
-    }
-
-    fn head(&self) -> &Option<LoraAdapter<Linear>> {
-        &self.head
-    }
-
-    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
-        &mut self.head
-    }
+    decoder_fields!(base.embedding, head);
 
     fn head_dropout(&self) -> &Option<Dropout> {
         &self.dropout

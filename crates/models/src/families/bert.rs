@@ -5,10 +5,10 @@ use burn::nn::{Embedding, Linear};
 use burn::tensor::activation::tanh;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::config::TaskType;
-use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Path, Slot, Tree};
+use burn_peft::{Adaptable, LoraAdapter, Path, Slot, Tree};
 
 use crate::ModelInput;
-use crate::decoder::{Decoder, Positions};
+use crate::decoder::{Decoder, Positions, changed_by_decoder, decoder_fields};
 use crate::encoder::{Classifier, MaskedHead, SavedTogether, renamed, with_last, with_padding_row};
 
 mod config;
@@ -108,19 +108,7 @@ impl Adaptable for BertForMaskedLM {
         }
     }
 
-    fn untie_output(&mut self) -> bool {
-        self.untie();
-        true
-    }
-
-    fn resize_vocabulary(&mut self, rows: usize) -> bool {
-        self.resize(rows);
-        true
-    }
-
-    fn model_info(&self) -> Option<ModelInfo> {
-        Some(self.openings())
-    }
+    changed_by_decoder!();
 
     /// Without a head, only the last hidden states are used.
     fn is_idle(&self, name: &str) -> bool {
@@ -195,29 +183,7 @@ impl Decoder for BertForMaskedLM {
         }
     }
 
-    fn config(&self) -> &BertConfig {
-        &self.config
-    }
-
-    fn config_mut(&mut self) -> &mut BertConfig {
-        &mut self.config
-    }
-
-    fn embedding(&self) -> &LoraAdapter<Embedding> {
-        &self.bert.embeddings.word_embeddings
-    }
-
-    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
-        &mut self.bert.embeddings.word_embeddings
-    }
-
-    fn head(&self) -> &Option<LoraAdapter<Linear>> {
-        &self.decoder
-    }
-
-    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
-        &mut self.decoder
-    }
+    decoder_fields!(bert.embeddings.word_embeddings, decoder);
 
     fn is_causal(&self) -> bool {
         false

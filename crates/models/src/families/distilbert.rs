@@ -3,11 +3,11 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Part, Path, Slot, Tree};
 use burn_peft_kernels::{AttentionOptions, apply_dropout};
 
-use crate::KvCache;
-use crate::decoder::{Decoder, DecoderBlock, Pass, Positions};
+use crate::LayerCache;
+use crate::decoder::{Decoder, DecoderBlock, Pass, Positions, changed_by_decoder, decoder_fields};
 use crate::encoder::{Classifier, MaskedHead, padding_row, with_padding_row};
 use crate::parts::{Activation, attend, two_layers};
 
@@ -190,19 +190,7 @@ impl Adaptable for DistilBertForMaskedLM {
         }
     }
 
-    fn untie_output(&mut self) -> bool {
-        self.untie();
-        true
-    }
-
-    fn resize_vocabulary(&mut self, rows: usize) -> bool {
-        self.resize(rows);
-        true
-    }
-
-    fn model_info(&self) -> Option<ModelInfo> {
-        Some(self.openings())
-    }
+    changed_by_decoder!();
 }
 
 impl Decoder for DistilBertForMaskedLM {
@@ -241,29 +229,7 @@ impl Decoder for DistilBertForMaskedLM {
         }
     }
 
-    fn config(&self) -> &DistilBertConfig {
-        &self.config
-    }
-
-    fn config_mut(&mut self) -> &mut DistilBertConfig {
-        &mut self.config
-    }
-
-    fn embedding(&self) -> &LoraAdapter<Embedding> {
-        &self.distilbert.embeddings.word_embeddings
-    }
-
-    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
-        &mut self.distilbert.embeddings.word_embeddings
-    }
-
-    fn head(&self) -> &Option<LoraAdapter<Linear>> {
-        &self.vocab_projector
-    }
-
-    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
-        &mut self.vocab_projector
-    }
+    decoder_fields!(distilbert.embeddings.word_embeddings, vocab_projector);
 
     fn is_causal(&self) -> bool {
         false
@@ -332,12 +298,7 @@ impl TransformerBlock {
 }
 
 impl DecoderBlock for TransformerBlock {
-    fn forward(
-        &self,
-        input: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
         let sum = self.attention.forward(input, pass, cache);
         let hidden = self.sa_layer_norm.forward(sum);
         self.output_layer_norm.forward(self.ffn.forward(hidden))
@@ -346,12 +307,7 @@ impl DecoderBlock for TransformerBlock {
 
 impl DistilBertSelfAttention {
     /// The attention's output for `input`, `[batch * seq, d]`, and `input` itself.
-    fn forward(
-        &self,
-        input: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
         let Pass { batch, mask, .. } = pass;
         let residual = Some(input.clone());
         self.around

@@ -4,11 +4,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
 use burn_peft::config::TaskType;
-use burn_peft::{Adaptable, Conv1D, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree};
+use burn_peft::{Adaptable, Conv1D, LayerNorm, LoraAdapter, Part, Path, Slot, Tree};
 use burn_peft_kernels::{AttentionOptions, apply_dropout};
 
-use crate::KvCache;
-use crate::decoder::{Decoder, DecoderBlock, Pass, Positions};
+use crate::LayerCache;
+use crate::decoder::{Decoder, DecoderBlock, Pass, Positions, changed_by_decoder, decoder_fields};
 use crate::heads::head_dropout;
 use crate::parts::{Activation, attend, project_onto, random_embedding, random_linear, two_layers};
 
@@ -170,19 +170,7 @@ impl Adaptable for GPT2LMHeadModel {
         }
     }
 
-    fn untie_output(&mut self) -> bool {
-        self.untie();
-        true
-    }
-
-    fn resize_vocabulary(&mut self, rows: usize) -> bool {
-        self.resize(rows);
-        true
-    }
-
-    fn model_info(&self) -> Option<ModelInfo> {
-        Some(self.openings())
-    }
+    changed_by_decoder!();
 }
 
 impl Decoder for GPT2LMHeadModel {
@@ -215,29 +203,7 @@ impl Decoder for GPT2LMHeadModel {
         }
     }
 
-    fn config(&self) -> &Gpt2Config {
-        &self.config
-    }
-
-    fn config_mut(&mut self) -> &mut Gpt2Config {
-        &mut self.config
-    }
-
-    fn embedding(&self) -> &LoraAdapter<Embedding> {
-        &self.transformer.wte
-    }
-
-    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
-        &mut self.transformer.wte
-    }
-
-    fn head(&self) -> &Option<LoraAdapter<Linear>> {
-        &self.lm_head
-    }
-
-    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
-        &mut self.lm_head
-    }
+    decoder_fields!(transformer.wte, lm_head);
 
     fn head_dropout(&self) -> &Option<Dropout> {
         &self.dropout
@@ -286,12 +252,7 @@ impl GPT2Block {
 }
 
 impl DecoderBlock for GPT2Block {
-    fn forward(
-        &self,
-        input: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
         let normed = self.ln_1.forward(input.clone());
         let hidden = self.attn.forward(normed, input, pass, cache);
         let normed = self.ln_2.forward(hidden.clone());
@@ -328,7 +289,7 @@ impl GPT2Attention {
         input: Tensor<2>,
         residual: Tensor<2>,
         pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
+        cache: LayerCache,
     ) -> Tensor<2> {
         let Pass { batch, mask, .. } = pass;
         self.around

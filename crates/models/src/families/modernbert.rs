@@ -4,11 +4,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
 use burn_peft::config::TaskType;
-use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Path, Slot, Tree};
+use burn_peft::{Adaptable, LoraAdapter, Path, Slot, Tree};
 use burn_peft_kernels::apply_dropout;
 
 use crate::ModelInput;
-use crate::decoder::{Decoder, Pass, Places};
+use crate::decoder::{Decoder, Pass, Places, changed_by_decoder, decoder_fields};
 use crate::encoder::{MaskedHead, MaskedNames, padding_row, with_padding_row};
 use crate::texts::mean_of_texts;
 
@@ -115,19 +115,7 @@ impl Adaptable for ModernBertForMaskedLM {
         }
     }
 
-    fn untie_output(&mut self) -> bool {
-        self.untie();
-        true
-    }
-
-    fn resize_vocabulary(&mut self, rows: usize) -> bool {
-        self.resize(rows);
-        true
-    }
-
-    fn model_info(&self) -> Option<ModelInfo> {
-        Some(self.openings())
-    }
+    changed_by_decoder!();
 }
 
 impl ModernBertForMaskedLM {
@@ -165,29 +153,7 @@ impl Decoder for ModernBertForMaskedLM {
         }
     }
 
-    fn config(&self) -> &ModernBertConfig {
-        &self.config
-    }
-
-    fn config_mut(&mut self) -> &mut ModernBertConfig {
-        &mut self.config
-    }
-
-    fn embedding(&self) -> &LoraAdapter<Embedding> {
-        &self.model.embeddings.tok_embeddings
-    }
-
-    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
-        &mut self.model.embeddings.tok_embeddings
-    }
-
-    fn head(&self) -> &Option<LoraAdapter<Linear>> {
-        &self.decoder
-    }
-
-    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
-        &mut self.decoder
-    }
+    decoder_fields!(model.embeddings.tok_embeddings, decoder);
 
     fn is_causal(&self) -> bool {
         false

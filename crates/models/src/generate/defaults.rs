@@ -11,7 +11,8 @@ use crate::config::TokenIds;
 use crate::hub::ModelFiles;
 use crate::{ModelError, Result};
 
-const GENERATION_CONFIG: &str = "generation_config.json";
+/// The file with a model's settings for generation.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Keys of `generation_config.json` that affect generation but are not supported, each with the
 /// value that has no effect.

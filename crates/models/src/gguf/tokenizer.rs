@@ -7,7 +7,7 @@ use super::pieces;
 use super::splits::Split;
 use crate::error::Result;
 
-const TOKENS: &str = "tokenizer.ggml.tokens";
+pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 /// The token types that are never split: control tokens, and tokens that a user has added.

@@ -7,7 +7,7 @@ use burn_peft_kernels::{
 };
 
 use super::AttentionMask;
-use crate::KvCache;
+use crate::LayerCache;
 
 /// Attention of rows of equal length, `[batch * seq, heads * head_dim]`, over queries, keys and
 /// values that already have their positions: in one tensor
@@ -19,7 +19,7 @@ pub fn attend(
     batch: usize,
     mask: &AttentionMask,
     dropout: &Dropout,
-    cache: Option<(&mut KvCache, usize)>,
+    cache: LayerCache,
 ) -> Tensor<2> {
     let qkv = qkv.into();
     if let Some(texts) = &mask.texts {
@@ -66,6 +66,7 @@ pub fn attend(
 
 #[cfg(test)]
 mod tests {
+    use crate::KvCache;
     use burn::nn::DropoutConfig;
     use burn::tensor::{Device, Distribution, Int, TensorData, Tolerance};
     use burn_peft::Extra;

@@ -9,6 +9,7 @@ use super::arithmetic::{Mask, sum};
 use super::{Combination, CombinationType, Combined, WeightedAdapter, config};
 use crate::files::PREFIX;
 use crate::maths::svd::svd;
+use crate::methods::lora::FACTORS;
 use crate::{LoraConfig, PeftError, Result};
 
 pub(super) type Lora = WeightedAdapter<LoraConfig>;
@@ -117,11 +118,6 @@ impl Factors {
     }
 }
 
-const KEYS: [[&str; 2]; 2] = [
-    ["lora_A.weight", "lora_B.weight"],
-    ["lora_embedding_A", "lora_embedding_B"],
-];
-
 /// The factors of every layer of an adapter, by the layer's path.
 pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
     let name = &part.name;
@@ -130,7 +126,7 @@ pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
     for (key, a) in &part.tensors {
         let path = key.strip_prefix(PREFIX).unwrap_or(key);
         let ends = |index: usize| {
-            let mut keys = KEYS.iter();
+            let mut keys = FACTORS.iter();
             keys.find_map(|keys| Some((path.strip_suffix(keys[index])?.strip_suffix('.')?, keys)))
         };
         if ends(1).is_some() {

@@ -93,6 +93,13 @@ pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tenso
     });
 }
 
+/// Replaces a bias; a missing one stays missing.
+pub(crate) fn replace_bias(param: &mut Option<Param<Tensor<1>>>, value: Option<Tensor<1>>) {
+    if let (Some(param), Some(value)) = (param, value) {
+        replace(param, value);
+    }
+}
+
 /// What layers with a weight and a bias have in common. The bias may be optional, and the fields
 /// may have other names.
 macro_rules! weight_and_bias {
@@ -174,4 +181,18 @@ macro_rules! matrix_weight {
     };
 }
 
-pub(crate) use {matrix_weight, weight_alone, weight_and_bias};
+/// The same for norms, whose weight is a row of `d` values.
+macro_rules! row_weight {
+    ($weight:ident) => {
+        fn dims(&self) -> [usize; 2] {
+            let [d] = self.$weight.lazy_shape().dims();
+            [d, d]
+        }
+
+        fn weight(&self) -> Tensor<2> {
+            self.$weight.val().unsqueeze()
+        }
+    };
+}
+
+pub(crate) use {matrix_weight, row_weight, weight_alone, weight_and_bias};

@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv1d, Conv2d};
 use burn::nn::{PaddingConfig1d, PaddingConfig2d};
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::base_layer::{replace, weight_and_bias};
+use super::base_layer::{replace, replace_bias, weight_and_bias};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 /// The parameters of a convolution as methods see them. `Conv1d` counts as a `Conv2d` on an image
@@ -162,9 +162,7 @@ macro_rules! convolution {
         fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
             let shape: [usize; $axes] = self.weight.lazy_shape().dims();
             replace(&mut self.weight, weight.transpose().reshape(shape));
-            if let (Some(param), Some(bias)) = (&mut self.bias, bias) {
-                replace(param, bias);
-            }
+            replace_bias(&mut self.bias, bias);
         }
 
         weight_and_bias!(weight, bias);

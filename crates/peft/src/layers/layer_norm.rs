@@ -5,7 +5,7 @@ use burn::nn;
 use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::layer_norm;
 
-use crate::layers::base_layer::{replace, weight_and_bias};
+use crate::layers::base_layer::{replace, replace_bias, row_weight, weight_and_bias};
 use crate::tree::{python_bool, python_number};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
@@ -56,10 +56,7 @@ impl BaseLayer for LayerNorm {
         LayerKind::LayerNorm
     }
 
-    fn dims(&self) -> [usize; 2] {
-        let [d] = self.weight.lazy_shape().dims();
-        [d, d]
-    }
+    row_weight!(weight);
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         layer_norm(input, self.weight.val(), self.bias(), self.epsilon)
@@ -74,15 +71,9 @@ impl BaseLayer for LayerNorm {
         layer_norm(input, weight.squeeze_dim(0), bias, self.epsilon)
     }
 
-    fn weight(&self) -> Tensor<2> {
-        self.weight.val().unsqueeze()
-    }
-
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.weight, weight.squeeze_dim(0));
-        if let (Some(param), Some(bias)) = (&mut self.bias, bias) {
-            replace(param, bias);
-        }
+        replace_bias(&mut self.bias, bias);
     }
 
     weight_and_bias!(weight, bias);
@@ -106,10 +97,7 @@ impl BaseLayer for nn::LayerNorm {
         LayerKind::LayerNorm
     }
 
-    fn dims(&self) -> [usize; 2] {
-        let [d] = self.gamma.lazy_shape().dims();
-        [d, d]
-    }
+    row_weight!(gamma);
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         self.forward(input)
@@ -131,15 +119,9 @@ impl BaseLayer for nn::LayerNorm {
         layer.forward(input)
     }
 
-    fn weight(&self) -> Tensor<2> {
-        self.gamma.val().unsqueeze()
-    }
-
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.gamma, weight.squeeze_dim(0));
-        if let (Some(param), Some(bias)) = (&mut self.beta, bias) {
-            replace(param, bias);
-        }
+        replace_bias(&mut self.beta, bias);
     }
 
     weight_and_bias!(gamma, beta);

@@ -5,7 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft_kernels::{Lora, linear};
 
-use super::base_layer::{matrix_weight, replace, weight_and_bias};
+use super::base_layer::{matrix_weight, replace, replace_bias, weight_and_bias};
 use crate::{AnyParam, BaseLayer, Conv1D, LayerKind, Tree};
 
 /// What a linear layer computes, whatever it calls its parameters.
@@ -55,9 +55,7 @@ impl BaseLayer for Linear {
 
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.weight, weight);
-        if let (Some(param), Some(bias)) = (&mut self.bias, bias) {
-            replace(param, bias);
-        }
+        replace_bias(&mut self.bias, bias);
     }
 
     weight_and_bias!(weight, bias);

@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::rms_norm;
 
-use super::base_layer::{replace, weight_alone};
+use super::base_layer::{replace, row_weight, weight_alone};
 use crate::tree::python_number;
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
@@ -51,10 +51,7 @@ impl BaseLayer for RmsNorm {
         LayerKind::RmsNorm
     }
 
-    fn dims(&self) -> [usize; 2] {
-        let [d] = self.weight.lazy_shape().dims();
-        [d, d]
-    }
+    row_weight!(weight);
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         rms_norm(input, self.weight.val(), self.epsilon, self.offset)
@@ -62,10 +59,6 @@ impl BaseLayer for RmsNorm {
 
     fn forward_with(&self, input: Tensor<2>, weight: Tensor<2>, _: Option<Tensor<1>>) -> Tensor<2> {
         rms_norm(input, weight.squeeze_dim(0), self.epsilon, self.offset)
-    }
-
-    fn weight(&self) -> Tensor<2> {
-        self.weight.val().unsqueeze()
     }
 
     fn set_weight(&mut self, weight: Tensor<2>, _: Option<Tensor<1>>) {

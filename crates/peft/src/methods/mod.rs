@@ -55,6 +55,7 @@ pub use randlora::RandLoraConfig;
 pub use road::RoadConfig;
 pub use shared::init_weights::InitWeights;
 pub use shira::ShiraConfig;
+pub(crate) use trainable_tokens::NEW_ROWS;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vblora::VBLoRAConfig;
 pub use vera::VeraConfig;

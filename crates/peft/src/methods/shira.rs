@@ -108,8 +108,7 @@ impl Method for ShiraConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let mut layers = self.layers(&[layer])?;
-        Ok(layers.remove(0))
+        Ok(self.layers(&[layer])?.remove(0))
     }
 
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {

@@ -67,7 +67,7 @@ impl Method for TrainableTokensConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let (prefix, key) = ("trainable_tokens", "trainable_tokens_delta");
+        let (prefix, key) = ("trainable_tokens", NEW_ROWS);
         let indices = &self.token_indices;
         let layer = TokensLayer::new(layer, "token_indices", indices, prefix, key)?;
         Ok(Arc::new(TokensLayer {
@@ -179,7 +179,8 @@ struct TokensLayer {
     tied_file: bool,
 }
 
-const NAME: &str = "trainable_tokens_delta";
+/// The name of the trained rows.
+pub(crate) const NEW_ROWS: &str = "trainable_tokens_delta";
 
 impl TokensLayer {
     fn new(
@@ -224,7 +225,7 @@ impl TokensLayer {
 
     /// The embedding with its rows replaced by the trained ones.
     fn replaced(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        let rows = tensors.matrix(NAME);
+        let rows = tensors.matrix(NEW_ROWS);
         let indices = self.indices(&weight.device());
         // The rows are set to zero first, since select_assign adds: the result is exact.
         let [vocab, _] = weight.dims();
@@ -256,7 +257,7 @@ impl LayerMethod for TokensLayer {
         } else {
             Init::Normal(1.0)
         };
-        let spec = TensorSpec::new(NAME, self.key, [self.indices.len(), self.d]);
+        let spec = TensorSpec::new(NEW_ROWS, self.key, [self.indices.len(), self.d]);
         let spec = spec.with_init(init).may_rest();
         vec![if self.tied_file { spec.tied() } else { spec }]
     }
@@ -280,7 +281,7 @@ impl LayerMethod for TokensLayer {
         // One in the row of a token's id; nothing for the other tokens.
         let is_row = ids.equal(indices).float();
         let kept = is_row.clone().sum_dim(1).neg() + 1.0;
-        output * kept + is_row.matmul(tensors.matrix(NAME))
+        output * kept + is_row.matmul(tensors.matrix(NEW_ROWS))
     }
 
     fn tied_weight(&self, tensors: &Tensors<'_>, layer: &Frozen<'_>) -> Option<Tensor<2>> {
@@ -297,6 +298,6 @@ impl LayerMethod for TokensLayer {
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        vec![parameter(NAME, [self.indices.len(), self.d])]
+        vec![parameter(NEW_ROWS, [self.indices.len(), self.d])]
     }
 }

@@ -93,8 +93,7 @@ impl Method for VeraConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let mut layers = self.layers(&[layer])?;
-        Ok(layers.remove(0))
+        Ok(self.layers(&[layer])?.remove(0))
     }
 
     fn shared_in_file(&self, layers: &[&LayerInfo]) -> Vec<(&'static str, Vec<usize>)> {

@@ -6,6 +6,7 @@ use crate::combine::low_rank;
 use crate::config::{Bias, HEAD_KEYS};
 use crate::files::PREFIX;
 use crate::files::tensor_file::oriented;
+use crate::methods::lora::FACTORS;
 use crate::target::target_layers;
 use crate::{BaseModel, LayerKind, LoraConfig, Method, PeftError, PeftModel, Result};
 
@@ -81,9 +82,10 @@ impl<M: BaseModel> PeftModel<M> {
                 Ok((kind, layer)) => {
                     config.fan_in_fan_out |= kind == LayerKind::Conv1D;
                     layers.push((path.to_string(), layer.lost, layer.all));
+                    let [linear, embedding] = FACTORS;
                     let ends = match kind {
-                        LayerKind::Embedding => ["lora_embedding_A", "lora_embedding_B"],
-                        _ => ["lora_A.weight", "lora_B.weight"],
+                        LayerKind::Embedding => embedding,
+                        _ => linear,
                     };
                     for (end, data) in ends.into_iter().zip(layer.factors) {
                         tensors.push((format!("{PREFIX}{path}.{end}"), data));

@@ -7,10 +7,7 @@ use crate::{BaseModel, PeftModel};
 impl<M: BaseModel> PeftModel<M> {
     /// Calls `visit` with every tensor that is saved with an adapter.
     pub(crate) fn visit_adapter(&mut self, adapter_name: &str, mut visit: impl FnMut(Entry<'_>)) {
-        let bias = self
-            .peft_config
-            .get(adapter_name)
-            .map(|config| config.bias());
+        let bias = self.config(adapter_name).ok().map(|config| config.bias());
         for adapter in &mut self.model_adapters {
             if adapter.name == adapter_name {
                 adapter.visit(&mut visit);

@@ -8,14 +8,10 @@ use indexmap::IndexMap;
 
 use crate::files::tensor_file::oriented;
 use crate::files::{PREFIX, SHARED_PREFIX, WEIGHTS_NAME};
+use crate::methods::NEW_ROWS;
+use crate::methods::lora::MAGNITUDE;
 use crate::model::tying::at_slot;
 use crate::{BaseModel, LayerKind, PeftError, PeftModel, Result, Slot};
-
-/// The name of trained rows of an embedding.
-const ROWS: &str = "trainable_tokens_delta";
-
-/// The name of DoRA's magnitudes.
-const MAGNITUDES: &str = "lora_magnitude_vector";
 
 /// What PEFT's wrappers insert between the path of a layer and the name of its own weight.
 const WRAPPERS: [&str; 4] = [
@@ -138,21 +134,21 @@ impl<M: BaseModel> PeftModel<M> {
             || ask(input, &|slot| slot.state().is_tied(adapter_name));
         let trains_rows = ask(input, &|slot| {
             let adapter = slot.adapter(adapter_name);
-            adapter.is_some_and(|adapter| adapter.tensors().contains(ROWS))
+            adapter.is_some_and(|adapter| adapter.tensors().contains(NEW_ROWS))
         });
         let has_magnitudes = ask(path, &|slot| {
             let adapter = slot.adapter(adapter_name);
-            adapter.is_some_and(|adapter| adapter.tensors().contains(MAGNITUDES))
+            adapter.is_some_and(|adapter| adapter.tensors().contains(MAGNITUDE))
         });
         let mut names = Vec::new();
         if has_magnitudes {
-            names.push(format!("{MAGNITUDES}.weight"));
+            names.push(format!("{MAGNITUDE}.weight"));
         }
         if is_saved {
             names.push("modules_to_save.weight".to_string());
         }
         if trains_rows && path != input {
-            names.extend([format!("token_adapter.{ROWS}"), ROWS.to_string()]);
+            names.extend([format!("token_adapter.{NEW_ROWS}"), NEW_ROWS.to_string()]);
         }
         let keys = names.iter().flat_map(|name| keys_of(path, name));
         keys.collect()

@@ -43,10 +43,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// Trains or freezes everything that belongs to an adapter: its tensors, its copies of layers,
     /// and the base's biases if its configuration says so.
     pub fn set_requires_grad(&mut self, adapter_name: &str, requires_grad: bool) {
-        let bias = self
-            .peft_config
-            .get(adapter_name)
-            .map(|config| config.bias());
+        let bias = self.config(adapter_name).ok().map(|config| config.bias());
         for adapter in &mut self.model_adapters {
             if adapter.name == adapter_name {
                 adapter.set_requires_grad(requires_grad);

@@ -16,8 +16,8 @@ use self::output::Output;
 use self::tags::tagged;
 use super::eval::task_of;
 use crate::loading::{
-    EmbedderArgs, KeptArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open,
-    rows_help, warn_of_template,
+    EmbedderArgs, KeptArgs, ModelArgs, RowArgs, find_data, find_model, find_tokenizer, limits,
+    open, rows_help, warn_of_template,
 };
 use crate::output::counted;
 use crate::output_file::check_input;
@@ -61,13 +61,8 @@ several texts (anchor, positive, …), each column has its own vectors.";
 #[derive(clap::Args)]
 #[command(after_help = format!("{EXAMPLE}\n\n{}", rows_help()))]
 pub struct Args {
-    /// The model: a folder with config.json and model.safetensors, a GGUF file, or a Hub id (gpt2,
-    /// organisation/name, optionally with @revision)
-    #[arg(long, value_name = "DIR|FILE|ID")]
-    model: String,
-    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
-    #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     kept: KeptArgs,
     /// The rows: a file, a folder, or a data set on the Hub (below)
@@ -89,14 +84,14 @@ pub struct Args {
 
 /// Runs `peft predict`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
-    let files = find_model(&args.model)?;
+    let files = find_model(&args.model.model)?;
     if vectors::are_wanted(&args, &files)? {
         return vectors::run(&args, &files, device);
     }
     // Checks that the file can be written before anything is computed.
     let mut output = Output::new(output_of(&args)?)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
-    let model = open(&files, args.adapter.as_deref(), &args.kept, device)?
+    let model = open(&files, args.model.adapter.as_deref(), &args.kept, device)?
         .no_grad()
         .valid();
     let head = model.head();

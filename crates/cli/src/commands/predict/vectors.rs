@@ -28,7 +28,7 @@ pub(super) fn are_wanted(args: &Args, files: &ModelFiles) -> Result<bool> {
     if args.embedder.is_given() {
         return Ok(true);
     }
-    if let Some(adapter) = &args.adapter {
+    if let Some(adapter) = &args.model.adapter {
         let head = head_of(std::slice::from_ref(adapter))?;
         return Ok(head.is_some_and(|head| head.is_none()));
     }
@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()
     // Checks that the file can be written before anything is computed.
     let place = output_of(args)?.map(OutputFile::beside).transpose()?;
     check_objective(args, TaskType::FeatureExtraction)?;
-    let adapter = args.adapter.as_deref();
+    let adapter = args.model.adapter.as_deref();
     let modules = args.embedder.modules(files, adapter)?.unwrap_or_default();
     let prompt = modules.prompt(args.prompt_name.as_deref());
     let prompt = prompt

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
+use burn::tensor::Device;
 use burn::tensor::activation::tanh;
-use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::{LayerNorm, LoraAdapter};
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,7 @@ use serde_json::{Map, Value, json};
 use super::BertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
-    check_heads, check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of,
-    set_dtype,
+    check_heads, check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
 };
 use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported, padding_row};
 use crate::parts::{Activation, random_embedding, random_linear};
@@ -253,6 +252,8 @@ impl BertConfig {
 impl ModelConfig for BertConfig {
     type Model = BertForMaskedLM;
 
+    config_of_keys!(layers: num_hidden_layers);
+
     fn model_types() -> Vec<&'static str> {
         vec![BERT, "roberta", "xlm-roberta"]
     }
@@ -275,10 +276,6 @@ impl ModelConfig for BertConfig {
         let head = Head::of(&keys)?.judging_first();
         let config: Self = from_keys(keys)?;
         Ok(Self { head, ..config })
-    }
-
-    fn to_map(&self) -> Map<String, Value> {
-        keys_of(self)
     }
 
     fn prefix(&self) -> Cow<'static, str> {
@@ -344,10 +341,6 @@ impl ModelConfig for BertConfig {
         }
     }
 
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
     fn set_head(&mut self, head: Head) {
         self.head = head.judging_first();
         if self.head.class().is_some() {
@@ -367,25 +360,6 @@ impl ModelConfig for BertConfig {
 
     fn is_optional(&self, name: &str) -> bool {
         name.contains("pooler.dense.")
-    }
-
-    fn set_tie_word_embeddings(&mut self, tied: bool) {
-        self.tie_word_embeddings = tied;
-    }
-
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn set_dtype(&mut self, dtype: FloatDType) {
-        set_dtype(&mut self.extra, dtype);
-    }
-
-    fn with_layers(&self, layers: usize) -> Self {
-        Self {
-            num_hidden_layers: layers,
-            ..self.clone()
-        }
     }
 
     fn check(&self) -> std::result::Result<(), String> {

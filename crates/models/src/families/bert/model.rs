@@ -7,7 +7,7 @@ use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Tree, no_slots};
 use burn_peft_kernels::{AttentionOptions, apply_dropout};
 
 use super::BertConfig;
-use crate::KvCache;
+use crate::LayerCache;
 use crate::decoder::{DecoderBlock, Pass};
 use crate::parts::{Activation, attend, project_onto, two_layers};
 
@@ -202,12 +202,7 @@ impl BertLayer {
 }
 
 impl DecoderBlock for BertLayer {
-    fn forward(
-        &self,
-        input: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
         let hidden = self.attention.forward(input, pass, cache);
         let BertOutput {
             dense,
@@ -223,12 +218,7 @@ impl DecoderBlock for BertLayer {
 
 impl BertAttention {
     /// Maps `[batch * seq, d]` to the same shape.
-    fn forward(
-        &self,
-        input: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
         let heads = &self.heads;
         let layers = [&heads.query, &heads.key, &heads.value];
         let qkv = LoraAdapter::forward_together(layers, input.clone());

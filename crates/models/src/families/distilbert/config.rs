@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use burn::nn::{Embedding, Linear};
+use burn::tensor::Device;
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::{LayerNorm, LoraAdapter};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::DistilBertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_heads,
-    check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of, set_dtype,
+    check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
 };
 use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported};
 use crate::parts::{Activation, random_embedding, random_linear};
@@ -150,6 +150,8 @@ impl DistilBertConfig {
 impl ModelConfig for DistilBertConfig {
     type Model = DistilBertForMaskedLM;
 
+    config_of_keys!(layers: n_layers);
+
     fn model_types() -> Vec<&'static str> {
         vec!["distilbert"]
     }
@@ -168,10 +170,6 @@ impl ModelConfig for DistilBertConfig {
         let head = Head::of(&keys)?.judging_first();
         let config: Self = from_keys(keys)?;
         Ok(Self { head, ..config })
-    }
-
-    fn to_map(&self) -> Map<String, Value> {
-        keys_of(self)
     }
 
     fn prefix(&self) -> Cow<'static, str> {
@@ -212,10 +210,6 @@ impl ModelConfig for DistilBertConfig {
         }
     }
 
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
     fn set_head(&mut self, head: Head) {
         self.head = head.judging_first();
         if self.head.class().is_some() {
@@ -231,25 +225,6 @@ impl ModelConfig for DistilBertConfig {
 
     fn is_new_head(&self, name: &str) -> bool {
         NAMES.is_new_head(&self.head, name)
-    }
-
-    fn set_tie_word_embeddings(&mut self, tied: bool) {
-        self.tie_word_embeddings = tied;
-    }
-
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn set_dtype(&mut self, dtype: FloatDType) {
-        set_dtype(&mut self.extra, dtype);
-    }
-
-    fn with_layers(&self, layers: usize) -> Self {
-        Self {
-            n_layers: layers,
-            ..self.clone()
-        }
     }
 
     fn check(&self) -> std::result::Result<(), String> {

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,8 +10,7 @@ use crate::ConfigError;
 use crate::Head;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
-    check_heads, check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of,
-    set_dtype,
+    check_heads, check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
 };
 use crate::parts::Activation;
 
@@ -107,6 +105,8 @@ impl Gpt2Config {
 impl ModelConfig for Gpt2Config {
     type Model = GPT2LMHeadModel;
 
+    config_of_keys!(layers: n_layer);
+
     fn model_types() -> Vec<&'static str> {
         vec!["gpt2"]
     }
@@ -119,10 +119,6 @@ impl ModelConfig for Gpt2Config {
         let head = Head::of(&keys)?;
         let config: Self = from_keys(keys)?;
         Ok(Self { head, ..config })
-    }
-
-    fn to_map(&self) -> Map<String, Value> {
-        keys_of(self)
     }
 
     fn prefix(&self) -> Cow<'static, str> {
@@ -177,10 +173,6 @@ impl ModelConfig for Gpt2Config {
         }
     }
 
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
     fn set_head(&mut self, head: Head) {
         if let Some(class) = head.class() {
             head.write_beside(
@@ -194,25 +186,6 @@ impl ModelConfig for Gpt2Config {
 
     fn language_head(&self) -> &str {
         "lm_head"
-    }
-
-    fn set_tie_word_embeddings(&mut self, tied: bool) {
-        self.tie_word_embeddings = tied;
-    }
-
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn set_dtype(&mut self, dtype: FloatDType) {
-        set_dtype(&mut self.extra, dtype);
-    }
-
-    fn with_layers(&self, layers: usize) -> Self {
-        Self {
-            n_layer: layers,
-            ..self.clone()
-        }
     }
 
     fn check(&self) -> std::result::Result<(), String> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use burn::nn::{Embedding, Linear};
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use burn_peft::config::TaskType;
 use burn_peft::{LayerNorm, LoraAdapter};
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,7 @@ use serde_json::{Map, Value};
 use super::ModernBertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
-    check_heads, check_initializer_range, check_not_learnt, check_sizes, from_keys, keys_of,
-    set_dtype,
+    check_heads, check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
 };
 use crate::dense::{Keys, ROPE_KEYS, RopeKeys, rope};
 use crate::parts::{Activation, Rope, Scaling, random_embedding, random_linear};
@@ -218,6 +217,8 @@ impl ModernBertConfig {
 impl ModelConfig for ModernBertConfig {
     type Model = ModernBertForMaskedLM;
 
+    config_of_keys!();
+
     fn model_types() -> Vec<&'static str> {
         vec!["modernbert"]
     }
@@ -244,10 +245,6 @@ impl ModelConfig for ModernBertConfig {
             ropes,
             ..config
         })
-    }
-
-    fn to_map(&self) -> Map<String, Value> {
-        keys_of(self)
     }
 
     fn prefix(&self) -> Cow<'static, str> {
@@ -318,10 +315,6 @@ impl ModelConfig for ModernBertConfig {
         }
     }
 
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
     fn set_head(&mut self, head: Head) {
         self.head = head.judging_first();
         if self.head.class().is_some() {
@@ -333,18 +326,6 @@ impl ModelConfig for ModernBertConfig {
 
     fn language_head(&self) -> &str {
         "decoder"
-    }
-
-    fn set_tie_word_embeddings(&mut self, tied: bool) {
-        self.tie_word_embeddings = tied;
-    }
-
-    fn set_vocab_size(&mut self, rows: usize) {
-        self.vocab_size = rows;
-    }
-
-    fn set_dtype(&mut self, dtype: FloatDType) {
-        set_dtype(&mut self.extra, dtype);
     }
 
     fn with_layers(&self, layers: usize) -> Self {

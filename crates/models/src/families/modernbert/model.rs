@@ -10,7 +10,7 @@ use burn_peft_kernels::{
 };
 
 use super::ModernBertConfig;
-use crate::KvCache;
+use crate::LayerCache;
 use crate::decoder::{DecoderBlock, Pass};
 use crate::parts::{Activation, attend, project_onto, unadapted};
 
@@ -165,12 +165,7 @@ impl ModernBertEncoderLayer {
 }
 
 impl DecoderBlock for ModernBertEncoderLayer {
-    fn forward(
-        &self,
-        input: Tensor<2>,
-        pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
         let normed = match &self.attn_norm.inner {
             Some(norm) => norm.forward(input.clone()),
             None => input.clone(),
@@ -206,7 +201,7 @@ impl ModernBertAttention {
         input: Tensor<2>,
         residual: Tensor<2>,
         pass: &Pass,
-        cache: Option<(&mut KvCache, usize)>,
+        cache: LayerCache,
     ) -> Tensor<2> {
         let Pass { batch, mask, .. } = pass;
         let table = &pass.ropes[usize::from(self.heads.window.is_some())];

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::file::{Head, PIECE, Writer};
 use super::{KeyValue, OutType, Plan, Planned};
 use crate::error::{ModelError, Result};
+use crate::gguf::tokenizer::TOKENS;
 use crate::weights::Weights;
 
 /// What was written.
@@ -99,7 +100,6 @@ impl GgufModel<'_> {
 /// Rejects a tokenizer whose size differs from the model's vocabulary, which llama.cpp does not
 /// read.
 fn check_tokens(keys: &[(String, KeyValue)], plan: &Plan, shown: &Path) -> Result<()> {
-    const TOKENS: &str = "tokenizer.ggml.tokens";
     let tokens = keys.iter().find(|(key, _)| key == TOKENS);
     let tokens = tokens.and_then(|(_, value)| value.count());
     let mut embeddings = plan.tensors.iter();

@@ -18,7 +18,8 @@ pub(super) struct DoraLayer {
     pub lora: LoraLayer,
 }
 
-pub(super) const MAGNITUDE: &str = "lora_magnitude_vector";
+/// The name of the norms.
+pub(crate) const MAGNITUDE: &str = "lora_magnitude_vector";
 
 /// The norm of each column of a weight `[d_in, d_out]`, `[1, d_out]`.
 pub(super) fn norms(weight: Tensor<2>) -> Tensor<2> {

@@ -9,6 +9,12 @@ use crate::config::{InitLoraWeights, LoftQConfig};
 use crate::methods::shared::parts::{dropout, linear, parameter};
 use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpec, Tensors};
 
+/// The keys of `A` and `B` in the file, below the path of a linear layer and of an embedding.
+pub(crate) const FACTORS: [[&str; 2]; 2] = [
+    ["lora_A.weight", "lora_B.weight"],
+    ["lora_embedding_A", "lora_embedding_B"],
+];
+
 /// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
 /// `[d_out, r]` as in the file.
 #[derive(Debug)]

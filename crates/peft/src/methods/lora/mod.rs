@@ -12,6 +12,8 @@ mod method;
 mod read;
 
 pub use config::{EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
+pub(crate) use dora::MAGNITUDE;
 pub use fa::LoraFa;
 pub(crate) use init::{Weight, largest};
+pub(crate) use layer::FACTORS;
 pub(crate) use read::lora_variant_keys;
