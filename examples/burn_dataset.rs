@@ -22,9 +22,11 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::Device;
 use burn_peft::{LoraConfig, get_peft_model};
-use burn_peft_data::{DataConfig, Examples, Limits, Lm, Tokenizer};
+use burn_peft_data::{DataConfig, Examples, Lm, Tokenizer};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, LmBatch, Pretrained};
-use burn_peft_train::{ExampleDataset, TrainOptions, TrainingArguments, examples_of, train};
+use burn_peft_train::{
+    ExampleDataset, TrainOptions, TrainingArguments, examples_of, limits, train,
+};
 use serde::Serialize;
 
 /// A table of people in a file, one per line, which are not kept in memory. Any store that finds a
@@ -111,13 +113,6 @@ fn examples(
     tokenizer: &Tokenizer,
     folder: &Path,
 ) -> Result<Examples, Box<dyn Error>> {
-    let limits = Limits {
-        max_positions: model.max_positions(),
-        positions_key: model.positions_key(),
-        has_last_position: model.has_last_position(),
-        adapter_positions: 0,
-        vocab_size: model.vocab_size(),
-    };
     let mut config = DataConfig::new("people");
     config.cache_dir = Some(folder.join("cache"));
     let rows = MapperDataset::new(People::open(&folder.join("people.csv"))?, AsRow);
@@ -126,7 +121,7 @@ fn examples(
         &rows,
         &config,
         Some(tokenizer),
-        limits,
+        limits(model),
         &Lm,
     )?)
 }

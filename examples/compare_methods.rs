@@ -25,9 +25,9 @@ use burn_peft::files::WEIGHTS_NAME;
 use burn_peft::methods::peft_types;
 use burn_peft::parameters::{count, thousands};
 use burn_peft::{DEFAULT_ADAPTER, PeftModel, set_seed};
-use burn_peft_data::{DataSet, Examples, Limits, Tokenizer};
+use burn_peft_data::{DataSet, Examples, Tokenizer};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, Pretrained};
-use burn_peft_train::{TrainConfig, TrainOptions, evaluate, peak_memory_bytes, train};
+use burn_peft_train::{TrainConfig, TrainOptions, evaluate, limits, peak_memory_bytes, train};
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -232,14 +232,12 @@ fn trained(
 /// The training set and the evaluation set.
 fn data(model: &impl CausalLm, config: &TrainConfig) -> Result<(Examples, Examples)> {
     let tokenizer = Tokenizer::load(&config.model)?;
-    let limits = Limits {
-        max_positions: model.max_positions(),
-        positions_key: model.positions_key(),
-        has_last_position: model.has_last_position(),
-        adapter_positions: model.adapter_positions(),
-        vocab_size: model.vocab_size(),
-    };
-    let data = DataSet::load(&config.data, Some(&tokenizer), limits, config.training.seed)?;
+    let data = DataSet::load(
+        &config.data,
+        Some(&tokenizer),
+        limits(model),
+        config.training.seed,
+    )?;
     Ok((
         data.train,
         data.validation

@@ -17,11 +17,11 @@ use std::sync::Arc;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn_peft::{LoraConfig, get_peft_model};
-use burn_peft_data::{Batch, DataConfig, DataSet, Limits, Pairs, Tokenizer};
-use burn_peft_models::{AutoModel, CausalLm, LanguageModel, Pretrained, TokenLogProbs};
+use burn_peft_data::{Batch, DataConfig, DataSet, Pairs, Tokenizer};
+use burn_peft_models::{AutoModel, LanguageModel, Pretrained, TokenLogProbs};
 use burn_peft_train::{
     Comparison, Measures, Metric, Others, Preference, PreferenceLoss, TrainOptions,
-    TrainingArguments, evaluate_with, train_with,
+    TrainingArguments, evaluate_with, limits, train_with,
 };
 
 /// The configuration.
@@ -98,13 +98,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     let tokenizer = Tokenizer::load(assets)?;
     let base = AutoModel::from_pretrained(assets, &device)?;
-    let limits = Limits {
-        max_positions: base.max_positions(),
-        positions_key: base.positions_key(),
-        has_last_position: base.has_last_position(),
-        adapter_positions: 0,
-        vocab_size: base.vocab_size(),
-    };
     let model = LanguageModel::from(get_peft_model(base, LoraConfig::new().with_r(4))?);
 
     let mut config = DataConfig::new(rows.display().to_string());
@@ -113,7 +106,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let data = DataSet::load_with(
         &config,
         Some(&tokenizer),
-        limits,
+        limits(&model),
         42,
         &|_| Ok(None),
         &objective,

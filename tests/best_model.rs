@@ -19,8 +19,7 @@ fn overfit(lab: &Lab, more: &[&str]) -> String {
         "other.jsonl",
         "{\"text\": \"the dog and the cat sat on a mat\"}\n",
     );
-    let mut args = vec!["train", "train.toml"];
-    for setting in [
+    let keys = [
         "data.validation=other.jsonl",
         "training.max_steps=60",
         "training.lr_scheduler_type=constant",
@@ -28,13 +27,8 @@ fn overfit(lab: &Lab, more: &[&str]) -> String {
         "training.eval_steps=2",
         "training.save_steps=4",
         "training.load_best_model_at_end=true",
-    ]
-    .iter()
-    .chain(more)
-    {
-        args.extend(["--set", setting]);
-    }
-    lab.ok(&args)
+    ];
+    lab.ok(&with_keys("train.toml", &[&keys, more].concat()))
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, PEFT, assert_has};
+use crate::common::{Answer, Lab, PEFT, assert_has, with_keys};
 
 /// The model's positions.
 const POSITIONS: usize = 64;
@@ -277,9 +277,7 @@ fn a_conversation_is_saved_as_a_row_that_trains() {
         "data.validation=chats.jsonl",
         "training.max_steps=1",
     ];
-    let set = set.iter().flat_map(|set| ["--set", set]);
-    let args: Vec<&str> = ["train", "train.toml"].into_iter().chain(set).collect();
-    lab.ok(&args);
+    lab.ok(&with_keys("train.toml", &set));
 
     let refused = chat(
         &lab,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::chat::{chat, chat_lab, content, generated, objects};
+use crate::common::with_keys;
 
 #[test]
 fn nothing_is_computed_twice() {
@@ -61,9 +62,7 @@ fn adapters_answer_in_turn() {
         let output = format!("training.output_dir=runs/{name}");
         let steps = format!("training.max_steps={steps}");
         let set = ["model=chat", &output, &steps, "training.learning_rate=0.2"];
-        let set = set.iter().flat_map(|set| ["--set", set]);
-        let args: Vec<&str> = ["train", "train.toml"].into_iter().chain(set).collect();
-        lab.ok(&args);
+        lab.ok(&with_keys("train.toml", &set));
     }
     let both = ["--adapter", "runs/first", "--adapter", "runs/second/"];
     let lines = [

@@ -396,6 +396,20 @@ pub fn tree(folder: &Path) -> Vec<String> {
     found
 }
 
+/// Runs the quick start's task for 200 steps, in the place of what is there; returns the loss at the
+/// end.
+pub fn two_hundred_steps(lab: &Lab, keys: &[&str]) -> f64 {
+    let fixed = [
+        "training.max_steps=200",
+        "training.per_device_train_batch_size=2",
+        "training.eval_strategy=no",
+    ];
+    let mut args = quick_start(&[&fixed[..], keys].concat());
+    args.push("--force".to_owned());
+    let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    *evaluations(&out).last().unwrap()
+}
+
 /// The arguments of `peft` for the quick start on the shipped small GPT-2, with the output in `out`
 /// and some keys set.
 pub fn quick_start(keys: &[&str]) -> Vec<String> {

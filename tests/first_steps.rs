@@ -1,6 +1,6 @@
 //! First steps with rows of one's own, as a reader of the README would take them.
 
-use crate::common::{Lab, with_keys};
+use crate::common::{Lab, anew, with_keys};
 
 /// Six questions with their answers, and a training file without validation data.
 fn lab() -> Lab {
@@ -97,12 +97,7 @@ fn train_says_how_many_rows_it_evaluates_on_and_which() {
             ],
         ),
     ] {
-        let sets = settings.iter().flat_map(|set| ["--set", set]);
-        let args = ["train", "plain.toml", "--force"]
-            .into_iter()
-            .chain(sets)
-            .chain(FAQ);
-        let out = lab.ok(&args.collect::<Vec<_>>());
+        let out = lab.ok(&[&anew("plain.toml", &settings)[..], &FAQ].concat());
         for line in said {
             assert!(out.contains(line), "{line}: {out}");
         }

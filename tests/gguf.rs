@@ -13,7 +13,7 @@ use burn_peft_models::weights::{self, Weights};
 use burn_peft_models::{AutoModel, CausalLm, ModelError, ModelInput, Pretrained};
 use serde_json::Value;
 
-use crate::common::{Answer, Lab, PEFT, device};
+use crate::common::{Answer, Lab, PEFT, device, with_keys};
 use crate::conformance::fixtures;
 #[cfg(unix)]
 use crate::resume::wait_for_lines;
@@ -302,9 +302,7 @@ fn a_run_that_ctrl_c_ends_at_once_leaves_nothing_in_the_temporary_files() {
         "training.logging_steps=1",
         "training.save_strategy=no",
     ];
-    let sets = sets.iter().flat_map(|set| ["--set", set]);
-    let args: Vec<&str> = ["train", "gguf.toml"].into_iter().chain(sets).collect();
-    let mut command = with_tmp(&lab, &args);
+    let mut command = with_tmp(&lab, &with_keys("gguf.toml", &sets));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     assert!(wait_for_lines(&lab, "out", 1, &mut child));

@@ -9,7 +9,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, Pretrained};
 
 use crate::common::{
-    Lab, adapted, anew, device, evaluations, largest_difference, quick_start, repository,
+    Lab, adapted, anew, device, largest_difference, repository, two_hundred_steps,
 };
 use crate::conformance::{
     all_cases, base, base_files, batch, fixtures, has_encoder, logits, without_dropout,
@@ -139,14 +139,7 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
         text("data/quickstart/validation.jsonl"),
     );
     let run = |keys: &[&str]| -> [f64; 2] {
-        let fixed = [
-            "training.max_steps=200",
-            "training.per_device_train_batch_size=2",
-            "training.eval_strategy=no",
-        ];
-        let mut args = quick_start(&[&fixed[..], keys].concat());
-        args.push("--force".to_owned());
-        let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let loss = two_hundred_steps(&lab, keys);
         let on_base = lab.ok_json(&[
             "eval",
             "--model",
@@ -158,10 +151,7 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
             "--json",
         ]);
         println!("{on_base}");
-        [
-            *evaluations(&out).last().unwrap(),
-            on_base["loss"].as_f64().unwrap(),
-        ]
+        [loss, on_base["loss"].as_f64().unwrap()]
     };
     let expected = run(&[]);
     let found = run(&[
@@ -310,8 +300,7 @@ fn a_base_in_q8_0_keeps_the_codes_of_its_file() {
     let on_it = ["--model", "wide.gguf", "--adapter", "out"];
     let loss = |flags: &[&str]| {
         let more = ["--data", "train.jsonl", "--json"];
-        let out = lab.ok(&[&["eval"], &on_it[..], &more, flags].concat());
-        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let out = lab.ok_json(&[&["eval"], &on_it[..], &more, flags].concat());
         out["loss"].as_f64().unwrap()
     };
     let (found, expected) = (loss(&flags), loss(&[]));

@@ -1,6 +1,6 @@
 //! Every optimizer's state is part of a checkpoint.
 
-use crate::common::Lab;
+use crate::common::{Lab, with_keys};
 
 #[test]
 fn every_optimizer_goes_on_bit_for_bit() {
@@ -13,11 +13,8 @@ fn every_optimizer_goes_on_bit_for_bit() {
         ["training.optim=lorafa", "training.weight_decay=0.1"],
         ["training.loraplus_lr_ratio=4", "training.weight_decay=0.1"],
     ] {
-        let mut args = vec!["train", "train.toml"];
         let more = ["training.max_steps=4", "training.save_steps=2"];
-        for setting in settings.iter().chain(&more) {
-            args.extend(["--set", setting]);
-        }
+        let mut args = with_keys("train.toml", &[settings, more].concat());
         lab.ok(&args);
         let weights = || lab.read("out/adapter_model.safetensors");
         let (whole, half) = (

@@ -8,8 +8,7 @@ use burn_peft_data::{Batch, Example, Examples, IGNORE_INDEX, Shape};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained, Ragged};
 use burn_peft_train::evaluate;
 
-use crate::common::device;
-use crate::common::{Lab, anew};
+use crate::common::{Lab, anew, device, with_keys};
 use crate::conformance::fixtures;
 
 const PACKED_TO: usize = 24;
@@ -127,9 +126,10 @@ fn evaluation_is_the_same_packed_or_not() {
 fn a_training_file_packs_and_groups() {
     let lab = Lab::new();
     let last = |sets: &[&str]| {
-        let mut args = anew("train.toml", &["training.max_steps=1"]);
-        args.extend(sets.iter().flat_map(|set| ["--set", set]));
-        let out = lab.ok(&args);
+        let out = lab.ok(&anew(
+            "train.toml",
+            &[&["training.max_steps=1"], sets].concat(),
+        ));
         let line = out.lines().find(|line| line.contains("evaluation: loss"));
         line.unwrap_or_else(|| panic!("{out}")).to_string()
     };
@@ -148,10 +148,9 @@ fn a_training_file_packs_and_groups() {
 #[test]
 fn a_packed_and_grouped_run_goes_on_where_it_stopped() {
     let lab = Lab::new();
-    let sets = |dir| {
+    let run = |dir: &str, more: &[&str]| {
         let dir = format!("training.output_dir={dir}");
-        let mut args: Vec<String> = vec!["train".into(), "train.toml".into()];
-        for set in [
+        let keys = [
             &dir,
             "data.packing=true",
             "data.max_length=12",
@@ -159,16 +158,12 @@ fn a_packed_and_grouped_run_goes_on_where_it_stopped() {
             "training.per_device_train_batch_size=1",
             "training.max_steps=7",
             "training.save_steps=2",
-        ] {
-            args.extend(["--set".into(), set.into()]);
-        }
-        args
+        ];
+        lab.ok(&[&with_keys("train.toml", &keys), more].concat())
     };
-    let run = |args: Vec<String>| lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    run(sets("out"));
-    let mut again = sets("again");
-    again.extend(["--resume".into(), "out/checkpoint-2".into()]);
-    assert!(run(again).contains("step 2 of 7"));
+    run("out", &[]);
+    let again = run("again", &["--resume", "out/checkpoint-2"]);
+    assert!(again.contains("step 2 of 7"));
     let adapter = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
     assert!(adapter("out") == adapter("again"));
 }

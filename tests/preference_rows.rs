@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, jsonl};
+use crate::common::{Lab, jsonl, with_keys};
 use crate::conformance::fixtures;
 
 const RUN: &str = r#"
@@ -228,10 +228,9 @@ fn keys_of_objectives_are_checked() {
         "rows.jsonl",
         jsonl(&[json!({"prompt": "the ", "chosen": "cat", "rejected": "mat"})]),
     );
-    let run = ["train", "run.toml", "--set", "data.train=rows.jsonl"];
     let fails = |sets: &[&str], said: &str| {
-        let sets = sets.iter().flat_map(|set| ["--set", set]);
-        lab.fails(&run.into_iter().chain(sets).collect::<Vec<_>>(), &[said]);
+        let keys = [&["data.train=rows.jsonl"], sets].concat();
+        lab.fails(&with_keys("run.toml", &keys), &[said]);
     };
     let dpo = "training.objective=dpo";
     fails(
@@ -302,8 +301,8 @@ fn keys_of_objectives_are_checked() {
         &[dpo, "training.metric_for_best_model=perplexity"],
         "rewards/accuracies",
     );
-    let sets = ["--set", dpo, "--set", "dpo.beta=0.3", "--print-config"];
-    let shown = lab.ok(&[&run[..], &sets].concat());
+    let run = with_keys("run.toml", &["data.train=rows.jsonl", dpo, "dpo.beta=0.3"]);
+    let shown = lab.ok(&[&run[..], &["--print-config"]].concat());
     assert!(shown.contains("[dpo]\nbeta = 0.3"), "{shown}");
     assert!(shown.contains("objective = \"dpo\""), "{shown}");
 }

@@ -60,11 +60,7 @@ fn lab() -> Lab {
 }
 
 fn train(lab: &Lab, sets: &[&str]) -> String {
-    let sets = sets.iter().flat_map(|set| ["--set", set]);
-    lab.ok(&["train", "run.toml"]
-        .into_iter()
-        .chain(sets)
-        .collect::<Vec<_>>())
+    lab.ok(&with_keys("run.toml", sets))
 }
 
 /// The last value of a number in `metrics.jsonl`.
@@ -157,12 +153,11 @@ fn a_run_that_is_killed_goes_on_from_the_reference_it_began_with() {
             std::fs::remove_dir_all(lab.path(dir)).ok();
         }
         train(&lab, &[&["training.output_dir=whole"], sets].concat());
-        let with: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
-        let mut child = start(&lab, &[&["train", "run.toml"][..], &with].concat());
+        let mut child = start(&lab, &with_keys("run.toml", sets));
         wait_for_lines(&lab, "out", 12, &mut child);
         child.kill().unwrap();
         child.wait().unwrap();
-        let out = lab.ok(&[&["train", "run.toml", "--resume"][..], &with].concat());
+        let out = lab.ok(&[&with_keys("run.toml", sets)[..], &["--resume"]].concat());
         assert!(out.starts_with("resuming from out/checkpoint-"), "{out}");
         for file in ["adapter_model.safetensors", "checkpoint-24/optimizer.bpk"] {
             let same = lab.read(&format!("out/{file}")) == lab.read(&format!("whole/{file}"));

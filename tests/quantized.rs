@@ -10,7 +10,7 @@ use burn_peft::{
 use burn_peft_models::GPT2LMHeadModel;
 use safetensors::SafeTensors;
 
-use crate::common::{Lab, adapted, anew, device, evaluations, largest_difference, quick_start};
+use crate::common::{Lab, adapted, anew, device, largest_difference, two_hundred_steps};
 use crate::conformance::{base, cases, fixtures, has_encoder, logits};
 use crate::steps::assert_step_of_values;
 
@@ -145,20 +145,9 @@ pub fn assert_merging_rounds(form: FrozenForm, named: &str) {
 #[test]
 fn two_hundred_steps_end_near_those_in_32_bits() {
     let lab = Lab::new();
-    let loss = |keys: &[&str]| -> f64 {
-        let fixed = [
-            "training.max_steps=200",
-            "training.per_device_train_batch_size=2",
-            "training.eval_strategy=no",
-        ];
-        let mut args = quick_start(&[&fixed[..], keys].concat());
-        args.push("--force".to_owned());
-        let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        *evaluations(&out).last().unwrap()
-    };
-    let expected = loss(&[]);
+    let expected = two_hundred_steps(&lab, &[]);
     let within = |share: f64, keys: &[&str]| {
-        let found = loss(keys);
+        let found = two_hundred_steps(&lab, keys);
         let off = (found - expected).abs() / expected;
         assert!(off < share, "{found} is {off:.4} off {expected}: {keys:?}");
     };

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use burn::module::Module;
 use burn_peft::config::TaskType;
 use burn_peft::{PeftModel, tensor_file};
-use burn_peft_data::{DataConfig, DataSet, Limits, Tokenizer};
+use burn_peft_data::{DataConfig, DataSet, Tokenizer};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::Reading;
-use burn_peft_models::{AutoModel, CausalLm, LanguageModel, WantedHead};
-use burn_peft_train::{Objective, Reward, RewardConfig};
+use burn_peft_models::{AutoModel, LanguageModel, WantedHead};
+use burn_peft_train::{Objective, Reward, RewardConfig, limits};
 use serde_json::Value;
 
 use crate::common::{Lab, device, values};
@@ -130,17 +130,10 @@ fn gradients_of_a_reward_model_are_trl_s() {
         let objective = Reward::new(config);
         let mut data = DataConfig::new(lab.path("rows.jsonl").to_str().unwrap());
         data.cache_dir = Some(lab.path("cache"));
-        let limits = Limits {
-            max_positions: model.max_positions(),
-            has_last_position: true,
-            positions_key: "n_positions",
-            adapter_positions: 0,
-            vocab_size: model.vocab_size(),
-        };
         let tokenizer = Tokenizer::load(fixtures().join("preference/tokenizer.json")).unwrap();
         let find = &|_: &str| Ok(None);
-        let data =
-            DataSet::load_with(&data, Some(&tokenizer), limits, 0, find, &objective).unwrap();
+        let data = DataSet::load_with(&data, Some(&tokenizer), limits(&model), 0, find, &objective)
+            .unwrap();
         let batch = data.train.batch(&[0, 1, 2]);
         let gradients = (objective.loss(&model, &batch) / 3.0).backward();
         let peft = model.as_peft().unwrap();

@@ -1,14 +1,10 @@
 //! Settings without effect, or with a surprising one, cause a warning.
 
-use crate::common::{Lab, adapted};
+use crate::common::{Lab, adapted, anew};
 
 /// The output of `peft train` with these keys, which has to succeed.
 fn said(lab: &Lab, keys: &[&str]) -> String {
-    let mut args = vec!["train", "train.toml", "--force"];
-    for key in keys {
-        args.extend(["--set", key]);
-    }
-    let answer = lab.peft(&args);
+    let answer = lab.peft(&anew("train.toml", keys));
     assert_eq!(answer.code, Some(0), "{answer:?}");
     answer.err
 }

@@ -9,14 +9,14 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType};
 use burn_peft::{LoraConfig, get_peft_model, set_seed};
-use burn_peft_data::{DataConfig, DataSet, Limits};
+use burn_peft_data::{DataConfig, DataSet};
 use burn_peft_device::check_dtype;
 use burn_peft_models::weights::{SaveOptions, save_model};
 use burn_peft_models::{
     AutoConfig, AutoModel, CausalLm, Decoder, DenseForCausalLM, GPT2LMHeadModel, LanguageModel,
     LmBatch, Pretrained,
 };
-use burn_peft_train::{IntervalStrategy, TrainOptions, TrainingArguments, train_with};
+use burn_peft_train::{IntervalStrategy, TrainOptions, TrainingArguments, limits, train_with};
 use serde::{Deserialize, Serialize};
 
 use crate::marks::{Alone, Marked, Marks};
@@ -100,14 +100,7 @@ pub fn measure(
     )?;
     let mut data = DataConfig::new(rows.display().to_string());
     data.cache_dir = Some(dir.path().join("cache"));
-    let limits = Limits {
-        max_positions: model.max_positions(),
-        positions_key: "max_position_embeddings",
-        has_last_position: model.has_last_position(),
-        adapter_positions: 0,
-        vocab_size: model.vocab_size(),
-    };
-    let data = DataSet::load(&data, None, limits, 42)?;
+    let data = DataSet::load(&data, None, limits(&model), 42)?;
     let arguments = TrainingArguments {
         max_steps: (WARM_UP + COUNTED + steps) as i64,
         per_device_train_batch_size: shape.batch[0],

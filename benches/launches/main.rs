@@ -19,11 +19,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft::{LoraConfig, get_peft_model};
-use burn_peft_data::{DataConfig, DataSet, Limits, Tokenizer};
+use burn_peft_data::{DataConfig, DataSet, Tokenizer};
 use burn_peft_models::weights::{SaveOptions, save_model};
 use burn_peft_models::{AutoConfig, AutoModel, CausalLm, LanguageModel, Pretrained};
 use burn_peft_train::{
-    IntervalStrategy, SamplingStrategy, TrainOptions, TrainingArguments, train_with,
+    IntervalStrategy, SamplingStrategy, TrainOptions, TrainingArguments, limits, train_with,
 };
 
 use crate::expected::Numbers;
@@ -92,13 +92,6 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
     let dir = tempfile::tempdir()?;
     let base = model(config, blocks, dir.path(), device)?;
     let tokenizer = Tokenizer::load(format!("{ROOT}/assets/tiny-gpt2"))?;
-    let limits = Limits {
-        max_positions: base.max_positions(),
-        positions_key: base.positions_key(),
-        has_last_position: base.has_last_position(),
-        adapter_positions: 0,
-        vocab_size: base.vocab_size(),
-    };
     let lora = LoraConfig::new()
         .with_r(8)
         .with_lora_alpha(16)
@@ -112,7 +105,7 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
     std::fs::write(&file, format!("{}\n", rows.join("\n")).repeat(WARM_UP + 3))?;
     let mut data = DataConfig::new(file.display().to_string());
     data.cache_dir = Some(dir.path().join("cache"));
-    let data = DataSet::load(&data, Some(&tokenizer), limits, 42)?;
+    let data = DataSet::load(&data, Some(&tokenizer), limits(&model), 42)?;
     let arguments = TrainingArguments {
         max_steps: WARM_UP as i64 + 2,
         per_device_train_batch_size: ROWS,

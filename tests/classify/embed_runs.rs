@@ -371,10 +371,7 @@ fn embeddings_are_trained_with_every_kind_of_base_and_method() {
             "training.gradient_checkpointing=true",
         ],
     ] {
-        let mut args = anew("train.toml", &["training.max_steps=3"]);
-        for key in keys {
-            args.extend(["--set", key]);
-        }
+        let mut args = anew("train.toml", &[&["training.max_steps=3"], keys].concat());
         let has_own_keys = !keys.iter().any(|key| key.starts_with("peft.peft_type"));
         if !has_own_keys {
             let toml = lab.text("train.toml");

@@ -137,31 +137,12 @@ fn a_classifier_is_trained_evaluated_and_asked() {
             rows.display().to_string(),
             case.folder.display().to_string(),
         );
-        let eval = [
-            "eval",
-            "--model",
-            &base,
-            "--adapter",
-            &folder,
-            "--data",
-            &rows,
-            "--json",
-        ];
-        let found = lab.ok_json(&eval);
+        let on_rows = ["--model", &base, "--adapter", &folder, "--data", &rows];
+        let found = lab.ok_json(&[&["eval", "--json"], &on_rows[..]].concat());
         let loss = found["loss"].as_f64().unwrap() as f32;
         close("loss", &[loss], &case.expected("train_losses")[..1])?;
-        let predict = [
-            "predict",
-            "--model",
-            &base,
-            "--adapter",
-            &folder,
-            "--data",
-            &rows,
-            "--output",
-            "labels.jsonl",
-        ];
-        lab.ok(&predict);
+        let predict = ["predict", "--output", "labels.jsonl"];
+        lab.ok(&[&predict, &on_rows[..]].concat());
         let lines = lab.text("labels.jsonl");
         let lines: Vec<Value> = values(&lines);
         let logits = case.expected("logits");

@@ -8,10 +8,11 @@ use burn_peft::config::TaskType;
 use burn_peft::tensor_file::explain;
 use burn_peft_models::embeddings::Embedder;
 use burn_peft_models::{CausalLm, ModelInput};
+use burn_peft_train::limits;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::loading::{limits, model_input};
+use crate::loading::model_input;
 
 /// The limit for models whose positions have no limit of their own: devices count in 32 bits, and
 /// an adapter's positions are added.

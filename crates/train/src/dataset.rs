@@ -7,10 +7,21 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::Device;
 use burn_peft_data::{Batch, DataConfig, DataError, Example, Examples, Limits, Task, Tokenizer};
-use burn_peft_models::LmBatch;
+use burn_peft_models::{CausalLm, LmBatch};
 use serde::Serialize;
 
 use crate::objective::lm::on_device;
+
+/// The sequences that a model can take, for the data it is trained on.
+pub fn limits(model: &impl CausalLm) -> Limits {
+    Limits {
+        max_positions: model.max_positions(),
+        has_last_position: model.has_last_position(),
+        positions_key: model.positions_key(),
+        adapter_positions: model.adapter_positions(),
+        vocab_size: model.vocab_size(),
+    }
+}
 
 /// Examples as one of Burn's data sets, for Burn's transforms, `DataLoaderBuilder` and `Learner`.
 /// The items are the examples in their order; the tokens stay in the cache's file, which is mapped

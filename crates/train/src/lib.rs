@@ -71,7 +71,7 @@ pub use configuration::keys::keys_meant_by;
 pub use configuration::quantization::{BitsAndBytesConfig, Bnb4BitQuantType, ComputeDtype};
 pub use configuration::schema::schema;
 pub use configuration::settings::{Origin, Setting, settings_toml};
-pub use dataset::{ExampleDataset, LmBatcher, examples_of};
+pub use dataset::{ExampleDataset, LmBatcher, examples_of, limits};
 pub use error::{
     ArgumentProblem, ConfigProblem, DashboardProblem, OptimizerProblem, Result, ResumeProblem,
     TrainError,

@@ -8,12 +8,14 @@ use burn_peft::config::TaskType;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{Examples, SlicedPath, folder_and_split};
 use burn_peft_models::{CausalLm, LanguageModel};
-use burn_peft_train::{ByClass, Evaluation, Objective, Reference, TrainConfig, evaluate_shared};
+use burn_peft_train::{
+    ByClass, Evaluation, Objective, Reference, TrainConfig, evaluate_shared, limits,
+};
 use serde_json::{Value, json};
 
 use super::predict::batches::rows_of;
 use crate::loading::{
-    ModelsArgs, RowArgs, at_least_one, check_causal, find_data, find_model, find_tokenizer, limits,
+    ModelsArgs, RowArgs, at_least_one, check_causal, find_data, find_model, find_tokenizer,
     open_each_as, rows_help, warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};

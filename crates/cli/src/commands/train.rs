@@ -20,8 +20,8 @@ use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report, RunFolder,
     SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
-    check_same_config, check_same_work, clock, dashboard, initialize_lora_eva_weights, paragraph,
-    peak_memory_bytes, settings_toml, train_with,
+    check_same_config, check_same_work, clock, dashboard, initialize_lora_eva_weights, limits,
+    paragraph, peak_memory_bytes, settings_toml, train_with,
 };
 use clap::error::ErrorKind;
 
@@ -63,9 +63,7 @@ use self::summary::summary;
 use super::generate::generation_defaults;
 use crate::failure::Interrupted;
 use crate::interrupt::{SIGTERM, Signals};
-use crate::loading::{
-    find_data, find_model, find_tokenizer, limits, warn_of_space, warn_of_template,
-};
+use crate::loading::{find_data, find_model, find_tokenizer, warn_of_space, warn_of_template};
 use crate::output::{columns, emit, say, size};
 use crate::ranks;
 

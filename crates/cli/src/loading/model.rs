@@ -8,7 +8,6 @@ use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::config::{TargetModules, TaskType};
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel, cast_frozen};
-use burn_peft_data::Limits;
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::weights::{Reading, has_blocks};
@@ -211,17 +210,6 @@ pub fn open_each_as(
         each.insert(0, ("base".to_string(), base));
     }
     Ok(each)
-}
-
-/// The longest sequence that a model can take.
-pub fn limits(model: &impl CausalLm) -> Limits {
-    Limits {
-        max_positions: model.max_positions(),
-        has_last_position: model.has_last_position(),
-        positions_key: model.positions_key(),
-        adapter_positions: model.adapter_positions(),
-        vocab_size: model.vocab_size(),
-    }
 }
 
 /// The configuration of a new adapter on a model: with the tokens of its initial text, if it has

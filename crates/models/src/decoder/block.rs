@@ -12,5 +12,5 @@ pub type LayerCache<'a> = Option<(&'a mut KvCache, usize)>;
 /// A block that a decoder's hidden states pass through.
 pub trait DecoderBlock: Module {
     /// Maps `[batch * seq, d]` to the same shape.
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2>;
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2>;
 }

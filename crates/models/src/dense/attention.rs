@@ -86,7 +86,7 @@ impl Attention {
         input: Tensor<2>,
         residual: Option<Tensor<2>>,
         pass: &Pass,
-        cache: LayerCache,
+        cache: LayerCache<'_>,
     ) -> Tensor<2> {
         let Switches {
             heads,

@@ -55,7 +55,7 @@ impl Block {
 }
 
 impl DecoderBlock for Block {
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2> {
         let attended = normed(&self.before_attention, input.clone());
         let fed = self.switches.parallel.then(|| match &self.before_mlp {
             None => attended.clone(),

@@ -298,7 +298,7 @@ impl TransformerBlock {
 }
 
 impl DecoderBlock for TransformerBlock {
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2> {
         let sum = self.attention.forward(input, pass, cache);
         let hidden = self.sa_layer_norm.forward(sum);
         self.output_layer_norm.forward(self.ffn.forward(hidden))
@@ -307,7 +307,7 @@ impl DecoderBlock for TransformerBlock {
 
 impl DistilBertSelfAttention {
     /// The attention's output for `input`, `[batch * seq, d]`, and `input` itself.
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2> {
         let Pass { batch, mask, .. } = pass;
         let residual = Some(input.clone());
         self.around

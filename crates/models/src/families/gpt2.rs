@@ -252,7 +252,7 @@ impl GPT2Block {
 }
 
 impl DecoderBlock for GPT2Block {
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2> {
         let normed = self.ln_1.forward(input.clone());
         let hidden = self.attn.forward(normed, input, pass, cache);
         let normed = self.ln_2.forward(hidden.clone());
@@ -289,7 +289,7 @@ impl GPT2Attention {
         input: Tensor<2>,
         residual: Tensor<2>,
         pass: &Pass,
-        cache: LayerCache,
+        cache: LayerCache<'_>,
     ) -> Tensor<2> {
         let Pass { batch, mask, .. } = pass;
         self.around

@@ -19,7 +19,7 @@ pub fn attend(
     batch: usize,
     mask: &AttentionMask,
     dropout: &Dropout,
-    cache: LayerCache,
+    cache: LayerCache<'_>,
 ) -> Tensor<2> {
     let qkv = qkv.into();
     if let Some(texts) = &mask.texts {

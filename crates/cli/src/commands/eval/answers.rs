@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 
 use super::super::generate::{encode_chat, encode_prompt, finish_reason, generation_defaults};
 use super::{Args, held_out, json_of};
+use burn_peft_train::limits;
+
 use crate::loading::{
-    check_language_model, find_data, limits, load_tokenizer, open_each, warn_of_template,
+    check_language_model, find_data, load_tokenizer, open_each, warn_of_template,
 };
 use crate::output::{counted, emit, evaluation_bar, say, say_json, table};
 

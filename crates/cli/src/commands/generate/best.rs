@@ -9,12 +9,12 @@ use burn_peft::config::TaskType;
 use burn_peft_data::{Batch, Example, with_eos};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, LanguageModel};
-use burn_peft_train::{read_all, text_scores};
+use burn_peft_train::{limits, read_all, text_scores};
 use serde_json::{Map, Value, json};
 
 use super::prompts::Prompt;
 use super::text::{Answer, Request};
-use crate::loading::{KeptArgs, limits, open};
+use crate::loading::{KeptArgs, open};
 use crate::output::{say, say_json};
 
 /// How many texts are scored together.

@@ -15,9 +15,11 @@ use self::labels::labelled;
 use self::output::Output;
 use self::tags::tagged;
 use super::eval::task_of;
+use burn_peft_train::limits;
+
 use crate::loading::{
-    EmbedderArgs, KeptArgs, ModelArgs, RowArgs, find_data, find_model, find_tokenizer, limits,
-    open, rows_help, warn_of_template,
+    EmbedderArgs, KeptArgs, ModelArgs, RowArgs, find_data, find_model, find_tokenizer, open,
+    rows_help, warn_of_template,
 };
 use crate::output::counted;
 use crate::output_file::check_input;

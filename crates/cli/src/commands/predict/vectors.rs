@@ -11,13 +11,13 @@ use burn_peft_data::{ASKED_AT_ONCE, Examples, Texts, text_columns};
 use burn_peft_models::embeddings::Embedder;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, LanguageModel};
-use burn_peft_train::{embeddings, read_all};
+use burn_peft_train::{embeddings, limits, read_all};
 use serde_json::{Map, Value, json};
 
 use super::batches::batches;
 use super::{Args, check_objective, output_of};
 use crate::loading::{
-    find_data, find_tokenizer, head_of, limits, modules_of, open_headless, warn_of_template,
+    find_data, find_tokenizer, head_of, modules_of, open_headless, warn_of_template,
 };
 use crate::output::{counted, evaluation_bar, say};
 use crate::output_file::OutputFile;

@@ -202,7 +202,7 @@ impl BertLayer {
 }
 
 impl DecoderBlock for BertLayer {
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2> {
         let hidden = self.attention.forward(input, pass, cache);
         let BertOutput {
             dense,
@@ -218,7 +218,7 @@ impl DecoderBlock for BertLayer {
 
 impl BertAttention {
     /// Maps `[batch * seq, d]` to the same shape.
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2> {
         let heads = &self.heads;
         let layers = [&heads.query, &heads.key, &heads.value];
         let qkv = LoraAdapter::forward_together(layers, input.clone());

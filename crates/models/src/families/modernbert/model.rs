@@ -165,7 +165,7 @@ impl ModernBertEncoderLayer {
 }
 
 impl DecoderBlock for ModernBertEncoderLayer {
-    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache) -> Tensor<2> {
+    fn forward(&self, input: Tensor<2>, pass: &Pass, cache: LayerCache<'_>) -> Tensor<2> {
         let normed = match &self.attn_norm.inner {
             Some(norm) => norm.forward(input.clone()),
             None => input.clone(),
@@ -201,7 +201,7 @@ impl ModernBertAttention {
         input: Tensor<2>,
         residual: Tensor<2>,
         pass: &Pass,
-        cache: LayerCache,
+        cache: LayerCache<'_>,
     ) -> Tensor<2> {
         let Pass { batch, mask, .. } = pass;
         let table = &pass.ropes[usize::from(self.heads.window.is_some())];
