@@ -1,13 +1,14 @@
 //! Questions that a model answers: `peft generate --chat`, `peft eval --generate`, the samples of a
 //! run on chats, and what its report and its model card have of them.
 
+use burn_peft_data::message;
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Lab, PEFT, assert_has, jsonl, values, with_keys};
+use crate::common::{Lab, PEFT, assert_has, jsonl, with_keys};
 
 /// The token that closes an answer. No file of the model says that it ends a text.
 const END: &str = "<|end|>";
@@ -32,10 +33,6 @@ learning_rate = 0.02
 logging_steps = 60
 save_strategy = "no"
 "#;
-
-fn message(role: &str, content: &str) -> Value {
-    json!({ "role": role, "content": content })
-}
 
 fn chat(question: &str, answer: &str) -> Value {
     json!({ "messages": [message("user", question), message("assistant", answer)] })
@@ -297,8 +294,7 @@ fn prompts_of_the_file_are_what_a_user_asks() {
         |more: &[&str]| lab.ok(&[&["train", "chat.toml", "--force"], &steps[..], more].concat());
     let out = call(&["--set", "prompt=[\"a mat\", \"the <b>dog\"]"]);
     assert_eq!(out.matches("\n  sample: a mat → ").count(), 3, "{out}");
-    let log = lab.text("out/metrics.jsonl");
-    let entries = values(&log).into_iter();
+    let entries = lab.metrics("out").into_iter();
     let asked: Vec<Value> = entries
         .map(|entry| entry["prompt"].clone())
         .filter(|prompt| prompt.is_string())

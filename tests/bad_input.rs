@@ -369,7 +369,7 @@ fn a_model_is_no_adapter_and_an_adapter_no_model() {
 #[test]
 fn weights_that_are_not_finite_are_not_merged() {
     let lab = Lab::with_adapter();
-    let mut bytes = lab.read("out/adapter_model.safetensors");
+    let mut bytes = lab.weights("out");
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     lab.write("out/adapter_model.safetensors", bytes);

@@ -1,11 +1,10 @@
 //! `load_best_model_at_end` and early stopping.
 
-use crate::common::{Lab, values, with_keys};
+use crate::common::{Lab, with_keys};
 
 /// The evaluations of a run: step and loss.
 fn evaluations(lab: &Lab) -> Vec<(u64, f64)> {
-    let metrics = lab.text("out/metrics.jsonl");
-    let entries = values(&metrics).into_iter();
+    let entries = lab.metrics("out").into_iter();
     entries
         .filter_map(|entry| Some((entry["step"].as_u64()?, entry["eval_loss"].as_f64()?)))
         // The model before training is not a checkpoint.
@@ -48,9 +47,11 @@ fn the_best_checkpoint_is_kept_and_is_the_result() {
         checkpoints,
         [format!("checkpoint-{best}"), "checkpoint-60".into()]
     );
-    let weights = |folder: &str| lab.read(&format!("{folder}/adapter_model.safetensors"));
-    assert_eq!(weights("out"), weights(&format!("out/checkpoint-{best}")));
-    assert_ne!(weights("out"), weights("out/checkpoint-60"));
+    assert_eq!(
+        lab.weights("out"),
+        lab.weights(&format!("out/checkpoint-{best}"))
+    );
+    assert_ne!(lab.weights("out"), lab.weights("out/checkpoint-60"));
 }
 
 #[test]

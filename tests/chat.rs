@@ -1,11 +1,12 @@
 //! `peft chat`: the answers, which adapter gives them, and which part of the conversation is kept.
 
+use burn_peft_data::message;
 use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, PEFT, assert_has, with_keys};
+use crate::common::{Answer, Lab, PEFT, assert_has, values, with_keys};
 
 /// The model's positions.
 const POSITIONS: usize = 64;
@@ -255,11 +256,7 @@ fn a_conversation_is_saved_as_a_row_that_trains() {
         ],
     );
     let rows = lab.text("chats.jsonl");
-    let rows: Vec<Value> = rows
-        .lines()
-        .map(|row| serde_json::from_str(row).unwrap())
-        .collect();
-    let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+    let rows = values(&rows);
     let messages = [
         message("system", "a mat"),
         message("user", "the cat"),

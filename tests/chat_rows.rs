@@ -1,5 +1,6 @@
 //! Rows as training sees them, `train_on`, and the messages about rows that teach nothing.
 
+use burn_peft_data::message;
 use serde_json::{Value, json};
 
 use crate::common::{Lab, anew, values, with_keys};
@@ -16,12 +17,11 @@ fn lab() -> Lab {
 }
 
 fn chat(answers: [&str; 2], weight: u8) -> String {
-    let say = |role: &str, content: &str| json!({"role": role, "content": content});
     let mut messages = [
-        say("user", "a"),
-        say("assistant", answers[0]),
-        say("user", "a"),
-        say("assistant", answers[1]),
+        message("user", "a"),
+        message("assistant", answers[0]),
+        message("user", "a"),
+        message("assistant", answers[1]),
     ];
     for message in &mut messages {
         message["weight"] = weight.into();

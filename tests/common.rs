@@ -129,6 +129,22 @@ impl Lab {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
+    /// The entries of a run's `metrics.jsonl`.
+    pub fn metrics(&self, run: &str) -> Vec<Value> {
+        values(&self.text(&format!("{run}/metrics.jsonl")))
+    }
+
+    /// The losses of training in a run's `metrics.jsonl`.
+    pub fn losses(&self, run: &str) -> Vec<f64> {
+        let entries = self.metrics(run).into_iter();
+        entries.filter_map(|entry| entry["loss"].as_f64()).collect()
+    }
+
+    /// The weights of an adapter, as in its file.
+    pub fn weights(&self, adapter: &str) -> Vec<u8> {
+        self.read(&format!("{adapter}/adapter_model.safetensors"))
+    }
+
     /// The sorted names in a folder; empty if there is no such folder.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(folder)) else {

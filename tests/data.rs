@@ -1,5 +1,6 @@
 //! Data files as users have them: shapes, chats, the cache, and `peft data`.
 
+use burn_peft_data::message;
 use std::fs;
 use std::io::Write;
 
@@ -10,7 +11,6 @@ use crate::common::{Lab, jsonl, with_keys};
 const CHATML: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
 fn chat() -> Value {
-    let message = |role, content| json!({"role": role, "content": content});
     json!({"messages": [
         message("user", "a dog"), message("assistant", "the cat"), message("user", "sat"),
     ]})
@@ -225,7 +225,6 @@ fn a_large_file_is_not_held_in_memory() {
 fn what_a_row_says_beside_its_text_is_used_or_named() {
     let lab = Lab::new();
     lab.write("model/chat_template.jinja", CHATML);
-    let message = |role, content| json!({"role": role, "content": content});
     let mut bad = message("assistant", "BAD");
     bad["weight"] = 0.into();
     let messages = [

@@ -259,8 +259,7 @@ fn a_run_goes_on_and_what_is_written_names_the_file() {
     assert_eq!(answer.code, Some(0), "{answer:?}");
     let begun = "resuming from out/checkpoint-6, step 6 of 12";
     assert!(answer.out.starts_with(begun), "{answer:?}");
-    let weights = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
-    assert!(weights("again") == weights("out"));
+    assert!(lab.weights("again") == lab.weights("out"));
     for name in [
         "adapter_config.json",
         "config.toml",

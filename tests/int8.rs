@@ -183,12 +183,12 @@ fn a_run_from_start_to_end() {
     );
     let said = "base in 8 bits, products in 8 bits, the output layer too";
     assert!(out.contains(said), "{out}");
-    let adapter = lab.read("out/adapter_model.safetensors");
+    let adapter = lab.weights("out");
     let config = lab.text("out/config.toml");
     assert!(config.contains("int8_compute = true"), "{config}");
     assert!(!config.contains("quant_type"), "{config}");
     lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
-    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    assert_eq!(lab.weights("out"), adapter);
     // With checkpointing, the same products are computed again.
     let forgetful = ["--force", "--set", "training.gradient_checkpointing=true"];
     lab.ok(&[&args[..], &forgetful].concat());

@@ -103,16 +103,8 @@ fn training_saving_resuming_and_merging() {
         }
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         lab.ok(&args);
-        let whole = lab.read("out/adapter_model.safetensors");
-        let metrics = |lab: &Lab| {
-            let text = lab.text("out/metrics.jsonl");
-            let losses = text.lines().filter_map(|line| {
-                let line: serde_json::Value = serde_json::from_str(line).unwrap();
-                line["loss"].as_f64()
-            });
-            losses.collect::<Vec<_>>()
-        };
-        let losses = metrics(&lab);
+        let whole = lab.weights("out");
+        let losses = lab.losses("out");
         assert!(losses.len() == 6, "{peft_type} {losses:?}");
         assert!(
             losses.iter().all(|loss| loss.is_finite()),
@@ -124,12 +116,12 @@ fn training_saving_resuming_and_merging() {
         fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
         args.push("--resume");
         lab.ok(&args);
-        let resumed = lab.read("out/adapter_model.safetensors");
+        let resumed = lab.weights("out");
         assert!(
             whole == resumed,
             "{peft_type}: resuming changed the adapter"
         );
-        assert_eq!(metrics(&lab), losses, "{peft_type}");
+        assert_eq!(lab.losses("out"), losses, "{peft_type}");
 
         let eval = adapted("eval", &["--data", "train.jsonl"]);
         lab.ok(&eval);

@@ -1,6 +1,7 @@
 //! Several data sets in `data.train`: their counts, the messages about them, and runs that are
 //! interrupted.
 
+use burn_peft_data::message;
 use serde_json::json;
 
 use crate::common::{Answer, Lab, PEFT, TEXTS, anew};
@@ -52,7 +53,6 @@ fn lab() -> Lab {
     lab.write("a.jsonl", texts.collect::<String>());
     let rows = "question,answer\nthe cat,sat\na dog,on a mat\nthe mat,and the dog\na cat,and\n";
     lab.write("b.csv", rows);
-    let message = |role, content| json!({"role": role, "content": content});
     let chat = |a, b| json!({"messages": [message("user", a), message("assistant", b)]});
     let chats = [
         chat("a dog", "the cat"),

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, quick_start, values};
+use crate::common::{Answer, Lab, quick_start};
 use crate::conformance::fixtures;
 
 /// One family of each layout: separate and fused projections; norms before, after and beside the
@@ -80,9 +80,7 @@ fn train(lab: &Lab, output: &str, keys: &[&str]) -> Vec<f64> {
     let keys = [&["training.logging_steps=1"], keys].concat();
     let answer = try_train(lab, output, &keys, &[]);
     assert_eq!(answer.code, Some(0), "{keys:?}: {answer:?}");
-    let text = lab.text(&format!("{output}/metrics.jsonl"));
-    let lines = values(&text).into_iter();
-    lines.filter_map(|entry| entry["loss"].as_f64()).collect()
+    lab.losses(output)
 }
 
 #[track_caller]

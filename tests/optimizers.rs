@@ -16,11 +16,8 @@ fn every_optimizer_goes_on_bit_for_bit() {
         let more = ["training.max_steps=4", "training.save_steps=2"];
         let mut args = with_keys("train.toml", &[settings, more].concat());
         lab.ok(&args);
-        let weights = || lab.read("out/adapter_model.safetensors");
-        let (whole, half) = (
-            weights(),
-            lab.read("out/checkpoint-2/adapter_model.safetensors"),
-        );
+        let weights = || lab.weights("out");
+        let (whole, half) = (weights(), lab.weights("out/checkpoint-2"));
         assert_ne!(whole, half, "{settings:?}");
         std::fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
         args.extend(["--resume", "out/checkpoint-2"]);

@@ -7,7 +7,7 @@ use std::path::Path;
 use burn_peft::{files, tensor_file};
 use serde_json::Value;
 
-use crate::common::{Lab, values};
+use crate::common::Lab;
 use crate::conformance::fixtures;
 
 /// A JSON value as TOML.
@@ -52,8 +52,7 @@ fn run(name: &str) -> Lab {
     lab.write("parity.toml", config);
     lab.ok(&["train", "parity.toml"]);
 
-    let metrics = lab.text("run/metrics.jsonl");
-    let steps: Vec<Value> = values(&metrics);
+    let steps = lab.metrics("run");
     let expected = case["steps"].as_array().unwrap();
     assert_eq!(steps.len(), expected.len());
     let mut worst = [0f64; 3];

@@ -25,7 +25,7 @@ use burn_peft_train::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::common::{Lab, device, values};
+use crate::common::{Lab, device};
 use crate::conformance::{fixtures, without_dropout};
 
 const ROWS: usize = 3;
@@ -356,8 +356,7 @@ fn eight_steps_are_those_of_trl() {
         let expected = json_of(&case.join("expected.json"));
         write_run(&case, &expected, &lab.path(""));
         lab.ok(&["train", "run.toml"]);
-        let log = lab.text("out/metrics.jsonl");
-        let log = values(&log).into_iter();
+        let log = lab.metrics("out").into_iter();
         let log: Vec<_> = log.filter(|entry| entry["loss"].is_f64()).collect();
         let wanted = expected["log"].as_array().unwrap();
         assert_eq!(log.len(), wanted.len(), "{case:?}");

@@ -166,10 +166,10 @@ fn a_quantised_run_from_start_to_end() {
     let save = ["--set", "training.save_steps=2"];
     let args = [&["train", "train.toml"], &set[..], &save].concat();
     lab.ok(&args);
-    let adapter = lab.read("out/adapter_model.safetensors");
+    let adapter = lab.weights("out");
     assert!(lab.text("out/config.toml").contains("load_in_4bit = true"));
     lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
-    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    assert_eq!(lab.weights("out"), adapter);
     let resumed = ["train", "train.toml", "--resume", "out/checkpoint-2"];
     lab.peft(&resumed).failed(&["quantization_config"]);
 

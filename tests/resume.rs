@@ -58,15 +58,13 @@ eval_steps = 7
 
 /// The entries of `metrics.jsonl` without times and memory.
 pub fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
-    let text = lab.text(&format!("{dir}/metrics.jsonl"));
-    let entry = |line: &str| {
-        let mut entry: Value = serde_json::from_str(line).unwrap();
+    let entry = |mut entry: Value| {
         for key in ["tokens_per_second", "eval_runtime", "peak_memory_bytes"] {
             entry.as_object_mut().unwrap().remove(key);
         }
         entry
     };
-    text.lines().map(entry).collect()
+    lab.metrics(dir).into_iter().map(entry).collect()
 }
 
 pub fn start(lab: &Lab, args: &[&str]) -> Child {
@@ -167,7 +165,7 @@ fn what_does_not_fit_is_named() {
         out.starts_with("there is no checkpoint in out: the run starts from the beginning"),
         "{out}"
     );
-    let adapter = lab.read("out/adapter_model.safetensors");
+    let adapter = lab.weights("out");
     for (set, named) in [
         (
             "training.learning_rate=0.1",
@@ -203,7 +201,7 @@ fn what_does_not_fit_is_named() {
         &["train", "run.toml", "--resume", "model"],
         &["cannot resume from model"],
     );
-    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    assert_eq!(lab.weights("out"), adapter);
 
     // More steps and another folder are allowed.
     let more = ["train", "run.toml", "--set", "training.max_steps=6"];
@@ -222,10 +220,7 @@ fn what_does_not_fit_is_named() {
         "out/checkpoint-3",
     ];
     lab.ok(&[&more[..], &elsewhere].concat());
-    assert_eq!(
-        lab.read("more/adapter_model.safetensors"),
-        lab.read("out/adapter_model.safetensors")
-    );
+    assert_eq!(lab.weights("more"), lab.weights("out"));
     assert_eq!(metrics(&lab, "more"), metrics(&lab, "out"));
 }
 
@@ -254,7 +249,7 @@ fn a_broken_checkpoint_is_passed_over() {
     let lab = lab();
     let run = ["train", "run.toml", "--set", "training.max_steps=7"];
     lab.ok(&run);
-    let whole = lab.read("out/adapter_model.safetensors");
+    let whole = lab.weights("out");
     let newest = "out/checkpoint-7";
     for name in lab.names(newest) {
         let path = format!("{newest}/{name}");
@@ -274,7 +269,7 @@ fn a_broken_checkpoint_is_passed_over() {
                 .starts_with("resuming from out/checkpoint-6, step 6 of 7"),
             "{name}: {answer:?}"
         );
-        assert_eq!(lab.read("out/adapter_model.safetensors"), whole, "{name}");
+        assert_eq!(lab.weights("out"), whole, "{name}");
         assert_eq!(lab.read(&path).is_empty(), content.is_empty());
     }
 }
@@ -287,7 +282,7 @@ fn auto_goes_on_where_it_can_and_begins_anew_where_it_cannot() {
     let out = lab.ok(&auto);
     let anew = "there is no checkpoint in out: the run starts from the beginning";
     assert!(out.starts_with(anew), "{out}");
-    let adapter = lab.read("out/adapter_model.safetensors");
+    let adapter = lab.weights("out");
     let out = lab.ok(&auto);
     assert!(
         out.starts_with("resuming from out/checkpoint-7, step 7 of 7"),
@@ -310,14 +305,14 @@ fn auto_goes_on_where_it_can_and_begins_anew_where_it_cannot() {
         answer.err.contains("checkpoint-7/optimizer.bpk"),
         "{answer:?}"
     );
-    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    assert_eq!(lab.weights("out"), adapter);
 
     // A finished result is not replaced.
     for step in [6, 7] {
         lab.write(&format!("out/checkpoint-{step}/optimizer.bpk"), "");
     }
     lab.fails(&auto, &["out has the result of an earlier run", "--force"]);
-    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    assert_eq!(lab.weights("out"), adapter);
 }
 
 /// After a signal, the run finishes its step and saves. Its exit code tells the signal.
@@ -405,10 +400,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
         out.starts_with(&format!("resuming from out/{}, step ", checkpoints[0])),
         "{out}"
     );
-    assert_eq!(
-        lab.read("out/adapter_model.safetensors"),
-        lab.read("whole/adapter_model.safetensors")
-    );
+    assert_eq!(lab.weights("out"), lab.weights("whole"));
     assert_eq!(metrics(&lab, "out"), metrics(&lab, "whole"));
 }
 

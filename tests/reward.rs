@@ -13,7 +13,7 @@ use burn_peft_models::{AutoModel, LanguageModel, WantedHead};
 use burn_peft_train::{Objective, Reward, RewardConfig, limits};
 use serde_json::Value;
 
-use crate::common::{Lab, device, values};
+use crate::common::{Lab, device};
 use crate::conformance::{fixtures, without_dropout};
 use crate::families::close;
 
@@ -72,8 +72,7 @@ impl Case {
         );
         lab.write("train.toml", toml);
         lab.ok(&["train", "train.toml"]);
-        let metrics = lab.text("out/metrics.jsonl");
-        let entries = values(&metrics).into_iter();
+        let entries = lab.metrics("out").into_iter();
         entries
             .filter(|entry| entry.get("loss").is_some())
             .collect()

@@ -106,7 +106,7 @@ fn an_earlier_run_is_taken_the_place_of_only_with_force_and_then_as_a_whole() {
     let lab = Lab::with_adapter();
     lab.write("out/notes.txt", "mine");
     lab.write("out/checkpoint-3/notes.txt", "mine");
-    let adapter = lab.read("out/adapter_model.safetensors");
+    let adapter = lab.weights("out");
     let short = ["train", "train.toml", "--set", "training.max_steps=2"];
     let named = [
         "out has the result of an earlier run",
@@ -118,7 +118,7 @@ fn an_earlier_run_is_taken_the_place_of_only_with_force_and_then_as_a_whole() {
     // Commands that only look are allowed.
     lab.ok(&["train", "train.toml", "--print-config"]);
     lab.ok(&["train", "train.toml", "--dry-run"]);
-    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    assert_eq!(lab.weights("out"), adapter);
     // `--resume` without a checkpoint does not overwrite it either.
     let state = lab.read("out/checkpoint-3/trainer_state.toml");
     for name in lab.names("out/checkpoint-3") {

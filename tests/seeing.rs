@@ -16,17 +16,11 @@ const EVALUATED: [&str; 4] = [
     "training.eval_steps=2",
 ];
 
-fn log(lab: &Lab, file: &str) -> Vec<Value> {
-    let text = lab.text(file);
-    let entries = values(&text).into_iter();
-    entries.collect()
-}
-
 #[test]
 fn the_log_has_every_value_and_the_samples() {
     let lab = Lab::new();
     let out = lab.ok(&[&["train", "train.toml"], &EVALUATED[..]].concat());
-    let mut entries = log(&lab, "out/metrics.jsonl");
+    let mut entries = lab.metrics("out");
     // The first entry is the model before training.
     let before: Vec<Value> = entries.drain(..2).collect();
     assert!(before.iter().all(|entry| entry["step"] == 0), "{before:?}");
@@ -181,8 +175,7 @@ fn a_config_says_where_every_value_came_from_and_reads_back() {
     lab.write("again.toml", &out);
     lab.ok(&["train", "again.toml", "--set", "training.output_dir=again"]);
     lab.ok(&["train", "train.toml", "--set", "training.max_steps=2"]);
-    let weights = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
-    assert_eq!(weights("again"), weights("out"));
+    assert_eq!(lab.weights("again"), lab.weights("out"));
     lab.fails(
         &["train", "train.toml", "--set", "peft.lora_alfa=1"],
         &["peft.lora_alfa", "did you mean lora_alpha?"],
@@ -244,8 +237,7 @@ fn a_dry_run_predicts_the_memory() {
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         std::fs::remove_dir_all(lab.path("out")).ok();
         lab.ok(&args);
-        let metrics = lab.text("out/metrics.jsonl");
-        let lines = values(&metrics).into_iter();
+        let lines = lab.metrics("out").into_iter();
         let peaks = lines.filter_map(|line: Value| line["peak_memory_bytes"].as_u64());
         let measured = peaks.max().unwrap() as f64 / 1e6;
         args.push("--dry-run");
@@ -359,7 +351,7 @@ fn tensorboard_reads_the_events_that_were_logged() {
     let found: Vec<Value> = values(&text);
 
     let mut expected = 0;
-    for entry in log(&lab, "out/metrics.jsonl") {
+    for entry in lab.metrics("out") {
         for (key, value) in entry.as_object().unwrap() {
             if key == "step" || value.is_null() {
                 continue;

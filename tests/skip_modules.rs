@@ -108,10 +108,10 @@ fn a_run_and_its_resumption() {
         assert!(!answer.err.contains("\"c_fc\""), "{answer:?}");
         let config = String::from_utf8(lab.read("out/config.toml")).unwrap();
         assert!(config.contains("llm_int8_skip_modules = "), "{config}");
-        let adapter = lab.read("out/adapter_model.safetensors");
+        let adapter = lab.weights("out");
         let resume = ["--resume", "out/checkpoint-2"];
         lab.ok(&[&with[..], &resume].concat());
-        assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+        assert_eq!(lab.weights("out"), adapter);
         let other = lab.peft(&[&without[..], &resume].concat());
         other.failed(&["quantization_config.llm_int8_skip_modules"]);
         lab.ok(&[&with[..], &["--dry-run"]].concat());

@@ -15,7 +15,7 @@ use burn_peft_models::{AutoModel, Pretrained};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::common::{Lab, values, with_keys};
+use crate::common::{Lab, with_keys};
 
 /// The folder, if there is one.
 fn made() -> Option<PathBuf> {
@@ -162,9 +162,7 @@ fn losses_are_pefts(model: &str) {
     let adapter = format!("adapter={}", text(&made.join("start")));
     let rows = format!("data.train={}", text(&made.join("rows.jsonl")));
     lab.ok(&with_keys("smol.toml", &[&model, &adapter, &rows]));
-    let metrics = lab.text("smol/metrics.jsonl");
-    let lines = values(&metrics).into_iter();
-    let found: Vec<f64> = lines.filter_map(|line| line["loss"].as_f64()).collect();
+    let found = lab.losses("smol");
     let expected = fs::read_to_string(made.join("losses.json")).unwrap();
     let expected: Vec<f64> = serde_json::from_str(&expected).unwrap();
     assert_eq!(found.len(), expected.len());

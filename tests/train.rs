@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Lab, assert_has, evaluations, quick_start, repository, values, with_keys};
+use crate::common::{Lab, assert_has, evaluations, quick_start, repository, with_keys};
 
 #[test]
 fn an_adapter_is_trained_shown_and_saved() {
@@ -53,15 +53,14 @@ fn an_adapter_is_trained_shown_and_saved() {
     assert_eq!(config["base_model_name_or_path"], "model");
     assert_eq!(lab.read("model/model.safetensors"), base);
 
-    let metrics = lab.text("out/metrics.jsonl");
-    let entries = values(&metrics).into_iter();
+    let entries = lab.metrics("out");
+    assert_eq!(entries.len(), 3);
     for (step, entry) in (1..).zip(entries) {
         assert_eq!(entry["step"], step);
         for key in ["loss", "learning_rate", "tokens_per_second"] {
             assert!(entry[key].is_f64(), "{key} in {entry}");
         }
     }
-    assert_eq!(metrics.lines().count(), 3);
 }
 
 #[test]
@@ -170,20 +169,19 @@ fn the_written_config_repeats_the_run() {
         "out/config.toml",
         &["training.output_dir=again"],
     ));
-    let weights = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
-    assert_eq!(weights("again"), weights("out"));
+    assert_eq!(lab.weights("again"), lab.weights("out"));
     lab.ok(&with_keys(
         "train.toml",
         &["training.output_dir=seed", "training.seed=7"],
     ));
-    assert_ne!(weights("seed"), weights("out"));
+    assert_ne!(lab.weights("seed"), lab.weights("out"));
 }
 
 #[test]
 fn a_saved_adapter_goes_on_where_it_was() {
     let lab = Lab::new();
     let first = lab.ok(&["train", "train.toml"]);
-    let saved = lab.read("out/adapter_model.safetensors");
+    let saved = lab.weights("out");
     let toml = lab.text("train.toml");
     let (head, rest) = toml.split_once("[data]").unwrap();
     let (data, rest) = rest.split_once("[peft]").unwrap();
@@ -195,8 +193,8 @@ fn a_saved_adapter_goes_on_where_it_was() {
     assert_eq!(evaluations(&second)[0], evaluations(&first)[1]);
     assert!(evaluations(&second)[1] < evaluations(&second)[0]);
     assert!(second.contains("trainable params: 512 ||"), "{second}");
-    assert_eq!(lab.read("out/adapter_model.safetensors"), saved);
-    assert_ne!(lab.read("more/adapter_model.safetensors"), saved);
+    assert_eq!(lab.weights("out"), saved);
+    assert_ne!(lab.weights("more"), saved);
     assert_eq!(lab.json("more/adapter_config.json")["r"], 4);
 }
 

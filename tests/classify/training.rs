@@ -107,10 +107,8 @@ pub fn write_training(case: &Case, lab: &Lab) {
 
 /// The losses that a run has logged.
 pub fn logged_losses(lab: &Lab) -> Vec<f32> {
-    let metrics = lab.text("out/metrics.jsonl");
-    let entries = values(&metrics).into_iter();
-    let losses = entries.filter_map(|entry| Some(entry.get("loss")?.as_f64()? as f32));
-    losses.collect()
+    let losses = lab.losses("out").into_iter();
+    losses.map(|loss| loss as f32).collect()
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub use source::folder::folder_and_split;
 pub use source::slice::SlicedPath;
 pub use source::{Finder, Source};
 pub use tokenizer::bpe::train_bpe;
-pub use tokenizer::chat::ChatTemplate;
+pub use tokenizer::chat::{ChatTemplate, message};
 pub use tokenizer::stream::TextStream;
 pub use tokenizer::{END_OF_TEXT, Tokenizer, Tokens};
 pub use tokens::asked::{ASKED_AT_ONCE, AskedRow, ask_rows};

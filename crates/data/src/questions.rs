@@ -167,6 +167,7 @@ fn contains(row: &Row, place: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message;
     use serde_json::json;
 
     fn read(lines: &[Value], slice: &str, rows: Option<&[usize]>) -> Result<Questions> {
@@ -182,7 +183,6 @@ mod tests {
 
     #[test]
     fn a_chat_is_asked_up_to_its_last_answer() {
-        let message = |role: &str, content: &str| json!({"role": role, "content": content});
         let row = json!({"contains": ["four", "4"], "messages": [
             message("system", "Count."), message("user", "1+1?"), message("assistant", "Two."),
             message("user", "2+2?"), message("assistant", " Four."), message("user", "Thanks"),

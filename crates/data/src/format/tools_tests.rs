@@ -3,6 +3,7 @@
 
 use crate::config::DataConfig;
 use crate::error::Result;
+use crate::message as say;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::bpe::tiny;
 use crate::tokens::example::{IGNORE_INDEX, Limits};
@@ -244,10 +245,9 @@ fn arguments_are_text_where_the_template_wants_it() {
 #[test]
 fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
     let counted = "{% for m in messages %}{{ messages | length }}{{ m.content }}{% endfor %}";
-    let say = |role: &str| json!({"role": role, "content": "a"});
     let turns = |count: usize| {
         let roles = ["user", "assistant"].into_iter().cycle().take(count);
-        json!({"messages": roles.map(say).collect::<Vec<_>>()})
+        json!({"messages": roles.map(|role| say(role, "a")).collect::<Vec<_>>()})
     };
     let (rows, ended) = seen(counted, &[turns(4), turns(2)], |_| ());
     let why = rows[0].skipped.as_deref().unwrap();
@@ -275,7 +275,6 @@ fn rows_whose_text_a_template_leaves_out_are_counted() {
         {% if add_generation_prompt %}[assistant]{% endif %}";
     let marked = parts.replace("{% for part", "{% generation %}{% for part");
     let marked = marked.replace("{{ '\\n' }}", "{{ '\\n' }}{% endgeneration %}");
-    let say = |role: &str, content: &str| json!({"role": role, "content": content});
     let row = json!({"messages": [say("user", "a"), say("assistant", " b ")]});
     for template in [parts, &*marked] {
         for train_on in [TrainOn::Answers, TrainOn::LastAnswer, TrainOn::All] {
@@ -388,7 +387,6 @@ fn what_the_template_is_told_comes_from_the_row_or_the_table() {
 
 #[test]
 fn what_is_learnt_is_said_by_train_on() {
-    let say = |role: &str, content: &str| json!({"role": role, "content": content});
     let chat = [
         say("user", "a"),
         say("assistant", "b"),
@@ -427,7 +425,6 @@ fn what_is_learnt_is_said_by_train_on() {
 
 #[test]
 fn rows_that_are_left_out_say_why() {
-    let say = |role: &str, content: &str| json!({"role": role, "content": content});
     let unlearnt = json!({"role": "assistant", "content": "b", "weight": 0});
     let rows = [
         json!({"messages": [say("user", "a")]}),

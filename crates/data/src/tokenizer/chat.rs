@@ -6,7 +6,7 @@ use minijinja::machinery::{self, CodeGenerator, Instructions};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as Jinja};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -33,6 +33,11 @@ const TEXT: usize = 8 << 20;
 
 /// How much of that a template may write by itself, in bytes, whatever the chat says.
 const OWN_TEXT: usize = 256 << 10;
+
+/// A message of a chat, as templates take it.
+pub fn message(role: &str, content: &str) -> Value {
+    json!({ "role": role, "content": content })
+}
 
 /// A tokenizer's `chat_template`, rendered as transformers' `apply_chat_template` does.
 ///

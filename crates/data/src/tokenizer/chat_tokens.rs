@@ -3,8 +3,8 @@
 use crate::error::{DataError, Result, TemplateProblem};
 use crate::format::{Chat, Note};
 use crate::tokenizer::Tokenizer;
-use crate::tokenizer::chat::{ChatTemplate, without_none};
-use serde_json::{Map, Value, json};
+use crate::tokenizer::chat::{ChatTemplate, message, without_none};
+use serde_json::{Map, Value};
 use std::ops::Range;
 use std::sync::Once;
 
@@ -82,7 +82,6 @@ impl Tokenizer {
     pub fn chat_end_ids(&self) -> Vec<u32> {
         // A word that no template writes by itself.
         const ANSWER: &str = "Quillwort";
-        let message = |role: &str, content: &str| json!({"role": role, "content": content});
         let chat = [
             ("user", "Name it."),
             ("assistant", ANSWER),

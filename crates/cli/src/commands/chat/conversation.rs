@@ -1,6 +1,7 @@
 //! The conversation so far.
 
-use serde_json::{Value, json};
+use burn_peft_data::message;
+use serde_json::Value;
 
 /// A question and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +59,6 @@ impl Conversation {
         });
         system.chain(turns).collect()
     }
-}
-
-/// A message in the form of templates.
-pub fn message(role: &str, content: &str) -> Value {
-    json!({ "role": role, "content": content })
 }
 
 /// The beginning of a text, in quotes.

@@ -1,9 +1,7 @@
 //! Checking that a tokenizer's chat template accepts the messages.
 
 use anyhow::{Context, Result, bail};
-use burn_peft_data::{DataError, Tokenizer, TokenizerProblem};
-
-use super::conversation::message;
+use burn_peft_data::{DataError, Tokenizer, TokenizerProblem, message};
 
 /// Checks that the tokenizer has a chat template, and that it accepts a system message if there is
 /// one.

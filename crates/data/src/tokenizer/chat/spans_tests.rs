@@ -2,13 +2,9 @@
 //! published models' templates; the expected spans are those that trl's training versions of them
 //! mark, apart from what the generation prompt already contains.
 
-use super::*;
+use super::{message as say, *};
 use crate::format::Chat;
 use serde_json::json;
-
-fn say(role: &str, content: &str) -> Value {
-    json!({"role": role, "content": content})
-}
 
 fn learnt(source: &str, messages: Vec<Value>) -> std::result::Result<Vec<String>, String> {
     let chat = Chat {

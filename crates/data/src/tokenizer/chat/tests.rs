@@ -22,7 +22,6 @@ fn template(source: &str) -> ChatTemplate {
 }
 
 pub(super) fn messages() -> Vec<Value> {
-    let message = |role, content| json!({"role": role, "content": content});
     vec![
         message("user", "Hi"),
         message("assistant", " Hello "),

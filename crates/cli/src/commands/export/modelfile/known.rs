@@ -1,6 +1,7 @@
 //! Recognising the format that a chat template writes, from what it renders.
 
-use serde_json::{Value, json};
+use burn_peft_data::message;
+use serde_json::Value;
 
 use super::formats::{Around, FORMATS, Format, System, names};
 
@@ -90,7 +91,6 @@ pub fn recognise(source: &str, render: Render, tokens: Tokens) -> Result<Known, 
 }
 
 fn chat(with_system: bool, turns: usize) -> Vec<Value> {
-    let message = |role: &str, content: &str| json!({"role": role, "content": content});
     let mut messages = Vec::new();
     if with_system {
         messages.push(message("system", SYSTEM));

@@ -1,4 +1,4 @@
-use burn_peft_data::ChatTemplate;
+use burn_peft_data::{ChatTemplate, message};
 use serde_json::{Map, Value, json};
 
 use super::known::{Known, Tokens, recognise};
@@ -99,7 +99,6 @@ fn known(source: &str) -> Result<Known, String> {
 
 /// Chats with quotes, several lines and several turns, with and without a system message.
 fn chats() -> Vec<Vec<Value>> {
-    let message = |role: &str, content: &str| json!({"role": role, "content": content});
     let turns = [
         message("user", "What is \"2 + 2\"?\n\n  {{ it }}"),
         message("assistant", "4 🦀"),

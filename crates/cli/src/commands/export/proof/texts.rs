@@ -1,6 +1,7 @@
 //! The texts and chats that tokenizers are compared on.
 
-use serde_json::{Value, json};
+use burn_peft_data::message;
+use serde_json::Value;
 
 /// 200 texts in ten scripts, code, emoji, numbers and white space. They are composed (NFC):
 /// llama.cpp does not compose texts, which some tokenizers of transformers do.
@@ -10,7 +11,6 @@ pub fn probes() -> Vec<String> {
 
 /// Chats that end with a user message.
 pub fn chats() -> Vec<Vec<Value>> {
-    let message = |role: &str, content: &str| json!({"role": role, "content": content});
     let system = message("system", "You answer in one word.");
     let user = |content: &str| message("user", content);
     let turns = [
