@@ -75,8 +75,10 @@ mkdir "$work/unpacked"
 gzip -dc "$work/archive" >"$work/tar" && tar -xf "$work/tar" -C "$work/unpacked" || fail "$archive cannot be unpacked"
 # The archive holds one folder, whatever the file is called.
 set -- "$work"/unpacked/*
-[ $# -eq 1 ] && [ -f "$1/bin/peft" ] && [ -x "$1/bin/peft" ] || fail "$archive holds no peft"
+[ $# -eq 1 ] && [ -f "$1/bin/peft" ] || fail "$archive holds no peft"
 top="$1"
+# A folder that is mounted with noexec runs nothing.
+[ -x "$top/bin/peft" ] || fail "no program can run in $work: set TMPDIR to a folder where one can"
 # Checked before anything is put in place.
 version="$("$top/bin/peft" --version)" ||
     fail "the command in $archive does not run here: it is for another processor or another version of the system"
@@ -92,8 +94,10 @@ put() { # put FILE FOLDER [NAME]
     to="$prefix/$2/${3:-$(basename "$1")}"
     [ ! -d "$to" ] || fail "$to is a folder, but must be a file"
     # The new file replaces the old one in one step.
-    cp "$1" "$to.peft-new"
-    mv -f "$to.peft-new" "$to"
+    if ! { cp "$1" "$to.peft-new" && mv -f "$to.peft-new" "$to"; }; then
+        rm -f "$to.peft-new"
+        fail "$to cannot be written"
+    fi
 }
 put_all() { # put_all FOLDER FOLDER: puts the files of the first into the second; other files there stay
     for item in "$1"/*; do

@@ -155,7 +155,7 @@ fn bad_configurations_name_the_key_and_the_value() {
         ),
         (
             r#""LN_TUNING", "target_modules": ["fc1"]"#,
-            "fc1, a Linear layer, which LN_TUNING cannot",
+            "fc1 (Linear), which LN_TUNING cannot",
         ),
         (
             r#""LN_TUNING", "target_modules": ["fc1"]"#,
@@ -293,7 +293,7 @@ fn bad_configurations_name_the_key_and_the_value() {
         ),
         (
             r#""LORA", "trainable_token_indices": {"fc1": [1]}, "target_modules": ["fc2"]"#,
-            "fc1, a Linear layer",
+            "fc1 (Linear)",
         ),
     ] {
         let message = error(&format!(r#"{{"peft_type": {keys}}}"#));

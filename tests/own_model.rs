@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::methods::peft_types;
 use burn_peft::{
-    Adaptable, HRAConfig, IA3Config, LoraAdapter, LoraConfig, VeraConfig, get_peft_model,
+    Adaptable, HRAConfig, IA3Config, LoraAdapter, LoraConfig, PeftModel, VeraConfig, get_peft_model,
 };
 
 use crate::common::device;
@@ -239,4 +239,151 @@ fn the_readme_shows_the_program_of_the_example() {
         shown == program,
         "examples/own_model.rs is not what README.md shows"
     );
+}
+
+/// Everything that Burn's `Module` holds modules in: arrays, tuples, and enums of one module each.
+#[derive(Module, Adaptable, Debug)]
+struct Held {
+    pair: [LoraAdapter<Linear>; 2],
+    tuple: (LoraAdapter<Linear>, HeldHead),
+    head: HeldHead,
+    #[adaptable(name = "self")]
+    own: Option<HeldHead>,
+    sides: [usize; 2],
+    steps: i64,
+}
+
+#[derive(Module, Adaptable, Debug)]
+enum HeldHead {
+    Small(LoraAdapter<Linear>),
+    #[allow(dead_code)]
+    Deep(HeldMlp),
+    #[allow(dead_code)]
+    Skipped(#[adaptable(skip)] burn::nn::Lstm),
+}
+
+#[derive(Module, Adaptable, Debug)]
+struct HeldMlp {
+    fc: LoraAdapter<Linear>,
+}
+
+impl Held {
+    fn new() -> Self {
+        let linear = || LoraAdapter::new(LinearConfig::new(4, 4).init(&device()));
+        Self {
+            pair: [linear(), linear()],
+            tuple: (linear(), HeldHead::Small(linear())),
+            head: HeldHead::Deep(HeldMlp { fc: linear() }),
+            own: Some(HeldHead::Skipped(
+                burn::nn::LstmConfig::new(4, 4, true).init(&device()),
+            )),
+            sides: [2, 3],
+            steps: -1,
+        }
+    }
+
+    fn forward(&self) -> TensorData {
+        let mut x = Tensor::<2>::ones([1, 4], &device());
+        for layer in &self.pair {
+            x = layer.forward(x);
+        }
+        let (first, HeldHead::Small(second)) = &self.tuple else {
+            panic!("of another variant")
+        };
+        let HeldHead::Deep(third) = &self.head else {
+            panic!("of another variant")
+        };
+        third
+            .fc
+            .forward(second.forward(first.forward(x)))
+            .into_data()
+    }
+}
+
+#[test]
+fn arrays_tuples_and_enums_hold_slots() {
+    let net = Held::new();
+    let tree = net.tree().to_string();
+    assert_eq!(
+        tree.replace("Linear(in_features=4, out_features=4, bias=True)", "fc"),
+        "\
+Held(
+  (pair): ModuleList(
+    (0-1): 2 x fc
+  )
+  (tuple): ModuleList(
+    (0): fc
+    (1): HeldHead(
+      (Small): fc
+    )
+  )
+  (head): HeldHead(
+    (Deep): HeldMlp(
+      (fc): fc
+    )
+  )
+)"
+    );
+    let mut config = LoraConfig::new()
+        .with_r(2)
+        .with_target_modules("all-linear");
+    config.init_lora_weights = burn_peft::config::InitLoraWeights::False;
+    let model = get_peft_model(net.clone(), config).unwrap();
+    let layers = model.layers();
+    let paths: Vec<_> = layers.iter().map(|layer| layer.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "pair.0",
+            "pair.1",
+            "tuple.0",
+            "tuple.1.Small",
+            "head.Deep.fc"
+        ]
+    );
+
+    // Burn's record, PEFT's files and the merged weights find the same layers.
+    let folder = tempfile::tempdir().unwrap();
+    let adapted = model.forward();
+    model.save_pretrained(folder.path()).unwrap();
+    let record = folder.path().join("base.bpk");
+    net.save_file(&record).unwrap();
+    let net = Held::new().try_load_file(&record).unwrap();
+    let loaded = PeftModel::from_pretrained(net, folder.path(), false).unwrap();
+    equal(&loaded.forward(), &adapted);
+    equal(&loaded.merge_and_unload(true).unwrap().forward(), &adapted);
+}
+
+#[test]
+fn a_layer_that_a_method_cannot_adapt_is_named_with_its_kind() {
+    let error = get_peft_model(Net::new(), IA3Config::new().with_target_modules(["fc"]));
+    let error = error.unwrap_err().to_string();
+    let said = "feedforward_modules is not given and has no default for the model: name";
+    assert!(error.contains(said), "{error}");
+    let without_feedforward = |names: [&str; 1]| IA3Config {
+        feedforward_modules: Some([""; 0].into()),
+        ..IA3Config::new().with_target_modules(names)
+    };
+    let config = without_feedforward(["tokens"]);
+    let error = get_peft_model(Net::new(), config).unwrap_err().to_string();
+    let said = "tokens (Embedding), which IA3 cannot adapt; in the model it adapts Linear layers";
+    assert!(error.contains(said), "{error}");
+    let config = without_feedforward(["norm"]);
+    let error = get_peft_model(OnlyNorm::new(), config).unwrap_err();
+    let error = error.to_string();
+    let said = "in the model it adapts no layer (methods for such a layer: LN_TUNING)";
+    assert!(error.contains(said), "{error}");
+}
+
+#[derive(Module, Adaptable, Debug)]
+struct OnlyNorm {
+    norm: LoraAdapter<LayerNorm>,
+}
+
+impl OnlyNorm {
+    fn new() -> Self {
+        Self {
+            norm: LoraAdapter::new(LayerNormConfig::new(6).init(&device())),
+        }
+    }
 }

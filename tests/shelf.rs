@@ -346,6 +346,9 @@ fn the_schema_takes_what_the_reader_takes() {
         ("training.per_device_train_batch_size=-1", false),
         ("peft.rr=8", false),
         ("peft.r='8'", false),
+        ("peft.r=0", false),
+        ("peft.r=-3", false),
+        ("peft.target_modules=['c_attn', 1]", false),
         ("peft.lora_dropout=0.5", true),
         ("peft.lora_dropout=0", true),
         ("peft.init_lora_weights=false", true),
@@ -394,6 +397,33 @@ fn the_schema_takes_what_the_reader_takes() {
     lab.ok(&["train", "ignoring.toml", "--print-config"]);
     let methods = schema.0.to_string();
     assert!(methods.contains("Ignored: with peft_type"), "{methods}");
+}
+
+/// Editors show what a key means, in every method's table as elsewhere.
+#[test]
+fn the_schema_explains_every_key() {
+    let lab = Lab::new();
+    let schema = Schema::get(&lab);
+    let tables = schema.0["definitions"].as_object().unwrap().values();
+    let methods = schema.0["properties"]["peft"]["anyOf"].as_array().unwrap();
+    assert!(methods.len() > 25);
+    let (mut seen, mut missing) = (0, Vec::new());
+    for table in tables.chain(methods) {
+        for (key, about) in table["properties"].as_object().into_iter().flatten() {
+            seen += 1;
+            // What `const` allows, and a reference to another definition, explain themselves.
+            let is_clear = ["description", "const", "$ref", "allOf"]
+                .iter()
+                .any(|word| about.get(word).is_some());
+            if !is_clear && key != "peft_type" {
+                missing.push(format!("{} {key}", table["title"]));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(seen > 600, "{seen}");
+    let rank = &methods[0]["properties"]["r"];
+    assert_eq!(rank["description"], "The rank.");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! It is part of `burn-peft`: take it from there as `burn_peft::Adaptable`, whose page describes the
 //! trait. Nothing else depends on this crate.
 //!
-//! The derive looks at the fields of one struct. The name of each field becomes a part of the paths
-//! to the slots in it:
+//! The derive looks at the fields of one struct, or at the variants of one enum, each of which holds a
+//! module. The name of each field or variant becomes a part of the paths to the slots in it:
 //!
 //! ```text
 //! struct Block {                        paths of the slots
@@ -13,6 +13,11 @@
 //!     mlp: LoraAdapter<Linear>,    ──>  mlp
 //!     #[adaptable(skip)]
 //!     rotary: Rotary,              ──>  none: the field is left out
+//! }
+//!
+//! enum Head {
+//!     Small(LoraAdapter<Linear>),  ──>  Small
+//!     Deep(Mlp),                   ──>  Deep.fc1, Deep.fc2
 //! }
 //! ```
 //!
@@ -75,14 +80,17 @@
 //! # }
 //! ```
 
+mod key_docs;
+
 use proc_macro::TokenStream;
 use proc_macro2::Span;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_input};
+use syn::{Data, DataEnum, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_input};
 
-/// Derives `burn_peft::Adaptable` for a struct with named fields that are adaptable themselves.
-/// Anything else is a compile error.
+/// Derives `burn_peft::Adaptable` for a struct with named fields that are adaptable themselves, or for
+/// an enum whose variants have one such field without a name, as Burn's `Module` wants them. Anything
+/// else is a compile error.
 ///
 /// | mark of a field | meaning |
 /// | --- | --- |
@@ -107,16 +115,71 @@ pub fn derive_adaptable(input: TokenStream) -> TokenStream {
         .into()
 }
 
+/// Gives a configuration the constant `KEY_DOCS`: the name in files and the documentation of every
+/// field that serde reads. The schema of a training file shows them.
+#[proc_macro_derive(KeyDocs, attributes(serde))]
+pub fn derive_key_docs(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    key_docs::expand(&input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
+
 fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
-    let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(
-            &input.ident,
-            "Adaptable can be derived for structs only",
-        ));
+    let body = match &input.data {
+        Data::Struct(data) => of_struct(&input.ident, &data.fields)?,
+        Data::Enum(data) => of_enum(&input.ident, data)?,
+        Data::Union(_) => {
+            return Err(Error::new_spanned(
+                &input.ident,
+                "Adaptable can be derived for structs and enums only",
+            ));
+        }
     };
-    let Fields::Named(fields) = &data.fields else {
+    let Body {
+        visit,
+        visit_mut,
+        tree,
+    } = body;
+    let root = root_attributes(&input)?;
+    let name = &input.ident;
+    let (generics, arguments, bounds) = input.generics.split_for_impl();
+
+    Ok(quote! {
+        impl #generics ::burn_peft::Adaptable for #name #arguments #bounds {
+            fn visit_slots(
+                &self,
+                path: &mut ::burn_peft::Path,
+                visit: &mut dyn FnMut(&str, &dyn ::burn_peft::Slot),
+            ) {
+                #visit
+            }
+            fn visit_slots_mut(
+                &mut self,
+                path: &mut ::burn_peft::Path,
+                visit: &mut dyn FnMut(&str, &mut dyn ::burn_peft::Slot),
+            ) {
+                #visit_mut
+            }
+            fn tree(&self) -> ::burn_peft::Tree {
+                #tree
+            }
+            #root
+        }
+    })
+}
+
+/// The bodies of the trait's functions.
+struct Body {
+    visit: proc_macro2::TokenStream,
+    visit_mut: proc_macro2::TokenStream,
+    tree: proc_macro2::TokenStream,
+}
+
+fn of_struct(type_name: &Ident, fields: &Fields) -> syn::Result<Body> {
+    let Fields::Named(fields) = fields else {
         return Err(Error::new_spanned(
-            &input.ident,
+            type_name,
             "Adaptable needs named fields: their names are the layers' names",
         ));
     };
@@ -128,10 +191,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         if marks.around {
             around.push(name);
         } else if !marks.skip || marks.show {
-            let key = match &marks.name {
-                Some(key) => key.value(),
-                None => name.to_string().replace("r#", ""),
-            };
+            let key = marks.key(name);
             // At the field's type, so that the compiler reports there that it has no slots.
             let place = Span::call_site().located_at(field.ty.span());
             visits.push(quote_spanned! { place =>
@@ -149,36 +209,76 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             });
         }
     }
-    let root = root_attributes(&input)?;
-    let name = &input.ident;
-    let type_name = name.to_string();
-    let (generics, arguments, bounds) = input.generics.split_for_impl();
+    let type_name = type_name.to_string();
+    Ok(Body {
+        visit: quote! {
+            #( ::burn_peft::Adaptable::visit_slots(&self.#around, path, &mut *visit); )*
+            #(#visits)*
+        },
+        visit_mut: quote! {
+            #( ::burn_peft::Adaptable::visit_slots_mut(&mut self.#around, path, &mut *visit); )*
+            #(#visits_mut)*
+        },
+        tree: quote! {
+            let tree = ::burn_peft::Tree::node::<&str>(#type_name, [ #(#trees)* ]);
+            #( let tree = self.#around.describe_around(tree); )*
+            tree
+        },
+    })
+}
 
-    Ok(quote! {
-        impl #generics ::burn_peft::Adaptable for #name #arguments #bounds {
-            fn visit_slots(
-                &self,
-                path: &mut ::burn_peft::Path,
-                visit: &mut dyn FnMut(&str, &dyn ::burn_peft::Slot),
-            ) {
-                #( ::burn_peft::Adaptable::visit_slots(&self.#around, path, &mut *visit); )*
-                #(#visits)*
+/// Burn's enums have one module in each variant. The variant's name is a part of the path, as in
+/// Burn's records.
+fn of_enum(type_name: &Ident, data: &DataEnum) -> syn::Result<Body> {
+    let type_name = type_name.to_string();
+    let (mut visits, mut visits_mut, mut trees) = (Vec::new(), Vec::new(), Vec::new());
+    for variant in &data.variants {
+        let name = &variant.ident;
+        let field = match &variant.fields {
+            Fields::Unnamed(fields) if fields.unnamed.len() == 1 => &fields.unnamed[0],
+            _ => {
+                return Err(Error::new_spanned(
+                    variant,
+                    "Adaptable needs variants with one unnamed field, as Burn's Module does",
+                ));
             }
-            fn visit_slots_mut(
-                &mut self,
-                path: &mut ::burn_peft::Path,
-                visit: &mut dyn FnMut(&str, &mut dyn ::burn_peft::Slot),
-            ) {
-                #( ::burn_peft::Adaptable::visit_slots_mut(&mut self.#around, path, &mut *visit); )*
-                #(#visits_mut)*
-            }
-            fn tree(&self) -> ::burn_peft::Tree {
-                let tree = ::burn_peft::Tree::node::<&str>(#type_name, [ #(#trees)* ]);
-                #( let tree = self.#around.describe_around(tree); )*
-                tree
-            }
-            #root
+        };
+        let marks = Marks::of(field)?;
+        if marks.around {
+            return Err(Error::new_spanned(
+                field,
+                "`around` is for fields of structs",
+            ));
         }
+        if marks.skip && !marks.show {
+            visits.push(quote! { Self::#name(_) => {} });
+            visits_mut.push(quote! { Self::#name(_) => {} });
+            trees.push(quote! { Self::#name(_) => ::burn_peft::Tree::Empty, });
+            continue;
+        }
+        let key = marks.key(name);
+        let place = Span::call_site().located_at(field.ty.span());
+        visits.push(quote_spanned! { place =>
+            Self::#name(module) => path.within(#key, |path| {
+                ::burn_peft::Adaptable::visit_slots(module, path, &mut *visit)
+            }),
+        });
+        visits_mut.push(quote_spanned! { place =>
+            Self::#name(module) => path.within(#key, |path| {
+                ::burn_peft::Adaptable::visit_slots_mut(module, path, &mut *visit)
+            }),
+        });
+        trees.push(quote_spanned! { place =>
+            Self::#name(module) => ::burn_peft::Tree::node::<&str>(
+                #type_name,
+                [(#key, ::burn_peft::Adaptable::tree(module))],
+            ),
+        });
+    }
+    Ok(Body {
+        visit: quote! { match self { #(#visits)* } },
+        visit_mut: quote! { match self { #(#visits_mut)* } },
+        tree: quote! { match self { #(#trees)* } },
     })
 }
 
@@ -250,6 +350,14 @@ struct Marks {
 }
 
 impl Marks {
+    /// The name of the field, or of the variant, in paths.
+    fn key(&self, name: &Ident) -> String {
+        match &self.name {
+            Some(key) => key.value(),
+            None => name.to_string().replace("r#", ""),
+        }
+    }
+
     fn of(field: &Field) -> syn::Result<Self> {
         let mut marks = Self::default();
         for attribute in &field.attrs {

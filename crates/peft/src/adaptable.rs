@@ -128,23 +128,97 @@ impl Path {
 
 impl<T: Adaptable> Adaptable for Vec<T> {
     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
-        for (index, item) in self.iter().enumerate() {
-            path.within(&index.to_string(), |path| item.visit_slots(path, visit));
-        }
+        visit_items(self, path, visit);
     }
 
     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
-        for (index, item) in self.iter_mut().enumerate() {
-            path.within(&index.to_string(), |path| item.visit_slots_mut(path, visit));
-        }
+        visit_items_mut(self, path, visit);
     }
 
     fn tree(&self) -> Tree {
-        let children = self.iter().enumerate();
-        let children = children.map(|(index, item)| (index.to_string(), item.tree()));
-        Tree::node("ModuleList", children)
+        list(self.iter().map(Adaptable::tree))
     }
 }
+
+impl<T: Adaptable, const N: usize> Adaptable for [T; N] {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        visit_items(self, path, visit);
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        visit_items_mut(self, path, visit);
+    }
+
+    fn tree(&self) -> Tree {
+        list(self.iter().map(Adaptable::tree))
+    }
+}
+
+fn visit_items<T: Adaptable>(items: &[T], path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+    for (index, item) in items.iter().enumerate() {
+        path.within(&index.to_string(), |path| item.visit_slots(path, visit));
+    }
+}
+
+fn visit_items_mut<T: Adaptable>(
+    items: &mut [T],
+    path: &mut Path,
+    visit: &mut dyn FnMut(&str, &mut dyn Slot),
+) {
+    for (index, item) in items.iter_mut().enumerate() {
+        path.within(&index.to_string(), |path| item.visit_slots_mut(path, visit));
+    }
+}
+
+/// Items with numbers as names. A list of numbers or names has nothing to print.
+fn list(items: impl ExactSizeIterator<Item = Tree>) -> Tree {
+    let count = items.len();
+    let items = items.enumerate();
+    let tree = Tree::node(
+        "ModuleList",
+        items.map(|(index, tree)| (index.to_string(), tree)),
+    );
+    match &tree {
+        Tree::Node { children, .. } if children.is_empty() && count > 0 => Tree::Empty,
+        _ => tree,
+    }
+}
+
+macro_rules! tuples {
+    ($(($($item:ident $index:tt),*)),*) => {$(
+        /// The numbers of the items are parts of the paths.
+        impl<$($item: Adaptable),*> Adaptable for ($($item,)*) {
+            fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+                $(path.within(stringify!($index), |path| self.$index.visit_slots(path, visit));)*
+            }
+
+            fn visit_slots_mut(
+                &mut self,
+                path: &mut Path,
+                visit: &mut dyn FnMut(&str, &mut dyn Slot),
+            ) {
+                $(path.within(stringify!($index), |path| self.$index.visit_slots_mut(path, visit));)*
+            }
+
+            fn tree(&self) -> Tree {
+                list([$(self.$index.tree()),*].into_iter())
+            }
+        }
+    )*};
+}
+
+// As many items as Burn's modules may have.
+tuples!(
+    (A 0, B 1),
+    (A 0, B 1, C 2),
+    (A 0, B 1, C 2, D 3),
+    (A 0, B 1, C 2, D 3, E 4),
+    (A 0, B 1, C 2, D 3, E 4, F 5),
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6),
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7),
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8),
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9)
+);
 
 impl<T: Adaptable> Adaptable for Option<T> {
     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
@@ -206,8 +280,18 @@ macro_rules! no_slots {
 no_slots! {
     bool => |_this| Tree::Empty,
     usize => |_this| Tree::Empty,
+    u8 => |_this| Tree::Empty,
+    u16 => |_this| Tree::Empty,
+    u32 => |_this| Tree::Empty,
+    u64 => |_this| Tree::Empty,
+    isize => |_this| Tree::Empty,
+    i8 => |_this| Tree::Empty,
+    i16 => |_this| Tree::Empty,
+    i32 => |_this| Tree::Empty,
+    i64 => |_this| Tree::Empty,
     f32 => |_this| Tree::Empty,
     f64 => |_this| Tree::Empty,
+    char => |_this| Tree::Empty,
     String => |_this| Tree::Empty,
     nn::Dropout => |this| Tree::Leaf(format!("Dropout(p={:?}, inplace=False)", this.prob)),
     nn::Gelu => |_this| Tree::Leaf("GELUActivation()".into()),

@@ -280,8 +280,8 @@ impl Report<'_> {
             (
                 packing,
                 format!(
-                    "data.packing = true: {} rows of up to {} tokens",
-                    thousands(packed_rows),
+                    "data.packing = true: {} of up to {} tokens",
+                    counted(packed_rows, "row"),
                     thousands(self.packed_to)
                 ),
             )

@@ -148,7 +148,7 @@ pub(crate) const LAYER_KEYS: [&str; 4] = [
 ];
 
 /// The keys that all layer methods share, with PEFT's defaults.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, burn_peft_derive::KeyDocs)]
 pub struct CommonConfig {
     /// What the model is trained for.
     pub task_type: Option<TaskType>,

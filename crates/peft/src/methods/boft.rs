@@ -22,7 +22,7 @@ use crate::{
 ///
 /// It costs `m n b² + d_out` parameters per layer. Python's peft supports it for `Linear` only, not
 /// for `Conv1D`, and without its CUDA extension uses one factor `m`, whatever the file says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct BOFTConfig {
     /// The keys that all methods share.

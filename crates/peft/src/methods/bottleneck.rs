@@ -55,7 +55,7 @@ pub enum NonLinearity {
 /// It costs `m (d + d_out) + m + d_out` parameters per layer and cannot be merged. PEFT has no such
 /// method, so Python's peft cannot read its files, whose keys are `bottleneck_down.weight`,
 /// `bottleneck_down.bias`, `bottleneck_up.weight` and `bottleneck_up.bias`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct BottleneckConfig {
     /// The keys that all methods share.

@@ -24,7 +24,7 @@ use crate::{
 /// gradient the size of the weight. Python's peft supports it for `Linear` only, not for `Conv1D`.
 /// Its gradient of the input uses number `(j + t) mod b` instead of `(j - t) mod b` (c3a/utils.py),
 /// so in a stack of layers it trains all but the last one slightly differently.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct C3AConfig {
     /// The keys that all methods share.

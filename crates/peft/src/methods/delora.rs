@@ -23,7 +23,7 @@ use crate::{
 ///
 /// It costs `r (d_in + d_out) + 1` parameters per layer. Python's peft supports it for `Linear` only,
 /// not for `Conv1D`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct DeloraConfig {
     /// The keys that all methods share.

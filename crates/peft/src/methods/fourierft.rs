@@ -23,7 +23,7 @@ use crate::{
 ///
 /// It costs `n_frequency` parameters per layer. `ΔW` is computed only for merging: applied to
 /// activations, the inverse transform of `n` values is two products with `n` cosines and sines.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct FourierFTConfig {
     /// The keys that all methods share.

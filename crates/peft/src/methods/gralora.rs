@@ -22,7 +22,7 @@ use crate::{
 ///
 /// It costs `(r + hybrid_r) (d_in + d_out)` parameters per layer, the same as LoRA, for a change of
 /// rank `k r`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct GraloraConfig {
     /// The keys that all methods share.

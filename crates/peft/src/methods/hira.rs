@@ -23,7 +23,7 @@ use crate::{
 ///
 /// It costs `r (d_in + d_out)` parameters per layer, the same as LoRA, for a change of full rank; and
 /// the memory of a gradient the size of the weight, since the product with `W` has to be computed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct HiraConfig {
     /// The keys that all methods share.

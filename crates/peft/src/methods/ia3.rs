@@ -17,7 +17,7 @@ use crate::{
 /// channels. `Conv1d` is not supported, as in PEFT.
 ///
 /// It costs `d_out` (feed-forward: `d_in`) parameters per layer, and merges into weight and bias.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct IA3Config {
     /// The keys that all methods share.
@@ -122,11 +122,15 @@ impl Method for IA3Config {
             return Ok(None);
         }
         let Some((_, feedforward)) = target::ia3_target_modules(model_type) else {
+            let model = match model_type {
+                "" => "the model",
+                name => name,
+            };
             return Err(PeftError::target(
                 "feedforward_modules",
                 format!(
-                    "is not given and has no default for the model type {model_type:?}: \
-                     name the feed-forward layers, or none with []"
+                    "is not given and has no default for {model}: name the feed-forward layers, or \
+                     none with []"
                 ),
             ));
         };

@@ -16,7 +16,7 @@ use crate::{
 /// the norm's own parameters (peft/tuners/ln_tuning/layer.py).
 ///
 /// It costs `2 d` parameters per norm. Merging replaces the originals by the copies.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct LNTuningConfig {
     /// The keys that all methods share.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// memory of a gradient the size of the weight. For a convolution `d_in` is
 /// `channels_in / groups · kernel`. Python's peft supports it for `Linear`, `Conv1d` and `Conv2d`,
 /// not for `Conv1D`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct LoHaConfig {
     /// The keys that all methods share.

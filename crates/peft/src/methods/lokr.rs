@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 /// square root of LoRA's. For a convolution `w2` includes the kernel, and `d_in` is
 /// `channels_in / groups`. Python's peft supports it for `Linear`, `Conv1d` and `Conv2d`, not for
 /// `Conv1D`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct LoKrConfig {
     /// The keys that all methods share.

@@ -23,7 +23,7 @@ use crate::{
 /// repeated along the outputs. With `"bat"` there is a block `M` `[r, r]` for every `r` outputs,
 /// and each square block `W` of the weight becomes `W + W M + M`, without dropout, which takes a
 /// gradient the size of the weight. Python's peft supports it for `Linear` only, not for `Conv1D`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct MissConfig {
     /// The keys that all methods share.

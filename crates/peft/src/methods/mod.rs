@@ -61,42 +61,77 @@ pub use vblora::VBLoRAConfig;
 pub use vera::VeraConfig;
 pub use waveft::WaveFTConfig;
 
-use crate::config::{Fields, HEAD_KEYS, Keys, LoraConfig};
+use prompt::PromptLearning;
+
+use crate::config::{CommonConfig, Fields, HEAD_KEYS, Keys, LoraConfig};
 use crate::{LayerInfo, LayerKind, Method, PeftError, Result};
 
 /// Reads a method's configuration from the keys of `adapter_config.json`.
 pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
 
-/// Every method that files can name; one line each.
-const METHODS: &[(&str, ReadConfig)] = &[
-    ("LORA", |fields| {
-        Ok(Arc::new(LoraConfig::unchecked(fields)?))
-    }),
-    ("IA3", read::<IA3Config>),
-    ("LN_TUNING", read::<LNTuningConfig>),
-    ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
-    ("ADALORA", read::<AdaLoraConfig>),
-    ("VERA", read::<VeraConfig>),
-    ("VBLORA", read::<VBLoRAConfig>),
-    ("FOURIERFT", read::<FourierFTConfig>),
-    ("HIRA", read::<HiraConfig>),
-    ("LOHA", read::<LoHaConfig>),
-    ("LOKR", read::<LoKrConfig>),
-    ("OFT", read::<OFTConfig>),
-    ("BOFT", read::<BOFTConfig>),
-    ("HRA", read::<HRAConfig>),
-    ("GRALORA", read::<GraloraConfig>),
-    ("RANDLORA", read::<RandLoraConfig>),
-    ("WAVEFT", read::<WaveFTConfig>),
-    ("MISS", read::<MissConfig>),
-    ("C3A", read::<C3AConfig>),
-    ("ROAD", read::<RoadConfig>),
-    ("DELORA", read::<DeloraConfig>),
-    ("SHIRA", read::<ShiraConfig>),
-    ("BOTTLENECK", read::<BottleneckConfig>),
-    ("PROMPT_TUNING", PromptTuningConfig::read),
-    ("P_TUNING", PromptEncoderConfig::read),
-    ("PREFIX_TUNING", PrefixTuningConfig::read),
+/// The documentation of keys, by their names in files.
+type KeyDocs = &'static [(&'static str, &'static str)];
+
+/// Every method that files can name, and the documentation of its keys; one line each.
+const METHODS: &[(&str, ReadConfig, KeyDocs)] = &[
+    (
+        "LORA",
+        |fields| Ok(Arc::new(LoraConfig::unchecked(fields)?)),
+        LoraConfig::KEY_DOCS,
+    ),
+    ("IA3", read::<IA3Config>, IA3Config::KEY_DOCS),
+    (
+        "LN_TUNING",
+        read::<LNTuningConfig>,
+        LNTuningConfig::KEY_DOCS,
+    ),
+    (
+        "TRAINABLE_TOKENS",
+        read::<TrainableTokensConfig>,
+        TrainableTokensConfig::KEY_DOCS,
+    ),
+    ("ADALORA", read::<AdaLoraConfig>, AdaLoraConfig::KEY_DOCS),
+    ("VERA", read::<VeraConfig>, VeraConfig::KEY_DOCS),
+    ("VBLORA", read::<VBLoRAConfig>, VBLoRAConfig::KEY_DOCS),
+    (
+        "FOURIERFT",
+        read::<FourierFTConfig>,
+        FourierFTConfig::KEY_DOCS,
+    ),
+    ("HIRA", read::<HiraConfig>, HiraConfig::KEY_DOCS),
+    ("LOHA", read::<LoHaConfig>, LoHaConfig::KEY_DOCS),
+    ("LOKR", read::<LoKrConfig>, LoKrConfig::KEY_DOCS),
+    ("OFT", read::<OFTConfig>, OFTConfig::KEY_DOCS),
+    ("BOFT", read::<BOFTConfig>, BOFTConfig::KEY_DOCS),
+    ("HRA", read::<HRAConfig>, HRAConfig::KEY_DOCS),
+    ("GRALORA", read::<GraloraConfig>, GraloraConfig::KEY_DOCS),
+    ("RANDLORA", read::<RandLoraConfig>, RandLoraConfig::KEY_DOCS),
+    ("WAVEFT", read::<WaveFTConfig>, WaveFTConfig::KEY_DOCS),
+    ("MISS", read::<MissConfig>, MissConfig::KEY_DOCS),
+    ("C3A", read::<C3AConfig>, C3AConfig::KEY_DOCS),
+    ("ROAD", read::<RoadConfig>, RoadConfig::KEY_DOCS),
+    ("DELORA", read::<DeloraConfig>, DeloraConfig::KEY_DOCS),
+    ("SHIRA", read::<ShiraConfig>, ShiraConfig::KEY_DOCS),
+    (
+        "BOTTLENECK",
+        read::<BottleneckConfig>,
+        BottleneckConfig::KEY_DOCS,
+    ),
+    (
+        "PROMPT_TUNING",
+        PromptTuningConfig::read,
+        PromptTuningConfig::KEY_DOCS,
+    ),
+    (
+        "P_TUNING",
+        PromptEncoderConfig::read,
+        PromptEncoderConfig::KEY_DOCS,
+    ),
+    (
+        "PREFIX_TUNING",
+        PrefixTuningConfig::read,
+        PrefixTuningConfig::KEY_DOCS,
+    ),
 ];
 
 fn read<C: Keys + Method + 'static>(fields: Fields) -> Result<Arc<dyn Method>> {
@@ -107,7 +142,7 @@ static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(
     let methods = METHODS.iter();
     RwLock::new(
         methods
-            .map(|(name, read)| (name.to_string(), *read))
+            .map(|(name, read, _)| (name.to_string(), *read))
             .collect(),
     )
 });
@@ -155,6 +190,18 @@ pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
     let config = default_config(peft_type)?;
     let optional = config.optional_keys().into_iter().map(str::to_string);
     Some(config.to_json().keys().cloned().chain(optional).collect())
+}
+
+/// The documentation of a key of a method; `None` if it has none, as keys of registered methods do.
+pub fn key_doc(peft_type: &str, key: &str) -> Option<&'static str> {
+    let own = METHODS.iter().find(|(name, ..)| *name == peft_type);
+    let own = own.map_or(&[][..], |(.., docs)| docs);
+    let shared = PromptLearning::KEY_DOCS
+        .iter()
+        .chain(CommonConfig::KEY_DOCS);
+    let mut docs = own.iter().chain(shared);
+    let (_, doc) = docs.find(|(name, doc)| *name == key && !doc.is_empty())?;
+    Some(doc)
 }
 
 /// The configuration of a method with one key set, before its values are checked against each

@@ -24,7 +24,7 @@ use crate::{
 ///
 /// It costs `n b (b - 1) / 2` parameters per layer (with `block_share` an `n`th of that). Python's
 /// peft supports it for `Linear` only, not for `Conv1D`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct OFTConfig {
     /// The keys that all methods share.

@@ -25,7 +25,7 @@ use crate::{
 /// pair in 16 bits, so that it cannot be reproduced from its seed and has to be in the file. With
 /// `sparse` and `very_sparse` it consists of -1, 0 and 1 before scaling, is drawn in 32 bits, and
 /// can be left out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct RandLoraConfig {
     /// The keys that all methods share.

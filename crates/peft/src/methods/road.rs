@@ -22,7 +22,7 @@ use crate::{
 /// twice that with `road_2`, where each output has its own; and four times with `road_4`, where
 /// cosine and sine have separate ones too. Python's peft supports it for `Linear` only, not for
 /// `Conv1D`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct RoadConfig {
     /// The keys that all methods share.

@@ -20,7 +20,7 @@ use crate::{
 /// It costs as many parameters as LoRA with the same `r`, for a change of high rank, and the memory
 /// of a gradient the size of the weight. Layers of the same shape have the same places, as in PEFT.
 /// Python's peft supports it for `Linear` only, not for `Conv1D`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct ShiraConfig {
     /// The keys that all methods share.

@@ -18,7 +18,7 @@ use crate::{
 /// (peft/tuners/trainable_tokens/layer.py).
 ///
 /// It costs `n d` parameters. Merging writes the rows into the embedding.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct TrainableTokensConfig {
     /// The keys that all methods share.
@@ -194,7 +194,7 @@ impl TokensLayer {
             return Err(PeftError::target(
                 config_key,
                 format!(
-                    "names {}, a {} layer: only rows of an embedding can be trained",
+                    "names {} ({}): only rows of an embedding can be trained",
                     layer.path, layer.kind
                 ),
             ));

@@ -21,7 +21,7 @@ use crate::{
 ///
 /// It costs `num_vectors · vector_length` parameters in total, and in training `r · num_vectors ·
 /// (d_in + d_out) / vector_length` for each layer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct VBLoRAConfig {
     /// The keys that all methods share.

@@ -18,7 +18,7 @@ use crate::{Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Te
 ///
 /// It costs `r + d_out` parameters per layer; the shared pair is never trained, and need not be
 /// saved, since a seed reproduces it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct VeraConfig {
     /// The keys that all methods share.

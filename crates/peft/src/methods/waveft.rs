@@ -25,7 +25,7 @@ use crate::{
 /// weight.
 ///
 /// It costs `n_frequency` parameters per layer, and the memory of a change the size of the weight.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct WaveFTConfig {
     /// The keys that all methods share.

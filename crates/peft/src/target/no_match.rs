@@ -40,16 +40,18 @@ impl Model<'_> {
             .collect();
         let kinds: Vec<_> = kinds.into_iter().collect();
         let can = match kinds.as_slice() {
-            [] => "no layer of this model".to_string(),
+            [] => "no layer".to_string(),
             kinds => format!("{} layers", kinds.join(" and ")),
         };
         let method = self.method.peft_type();
-        let others = methods::supporting(layer).join(", ");
+        let others = match methods::supporting(layer).join(", ") {
+            none if none.is_empty() => none,
+            others => format!(" (methods for such a layer: {others})"),
+        };
         PeftError::target(
             "target_modules",
             format!(
-                "{given} matches {}, a {} layer, which {method} cannot adapt; in {} it \
-                 adapts {can} (methods for such a layer: {others})",
+                "{given} matches {} ({}), which {method} cannot adapt; in {} it adapts {can}{others}",
                 layer.path,
                 layer.kind,
                 self.name()
@@ -85,7 +87,8 @@ pub(crate) fn no_match(
     }
     let mut message = format!("{given} matches no layer of {name}");
     if given.is_all_linear() {
-        message += ", which has no linear layer besides its output layer";
+        // The output layer of a model that names one does not count.
+        message += ", which has no linear layer besides an output layer";
     }
     message += "; ";
     let paths = model.layers.iter().map(|layer| layer.path.as_str());

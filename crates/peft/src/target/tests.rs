@@ -167,7 +167,7 @@ fn errors_name_the_target_and_the_way_out() {
     );
     assert_eq!(
         error(lora().with_target_modules(["ln_1"])),
-        "target_modules [\"ln_1\"] matches transformer.h.0.ln_1, a LayerNorm layer, which \
+        "target_modules [\"ln_1\"] matches transformer.h.0.ln_1 (LayerNorm), which \
          LORA cannot adapt; in gpt2 it adapts Embedding and Conv1D layers \
          (methods for such a layer: LN_TUNING)"
     );

@@ -59,6 +59,8 @@ pub struct Folder {
     bytes: Option<u64>,
     /// The free bytes on its disk.
     free: Option<u64>,
+    /// Why nothing can be written there.
+    problem: Option<String>,
 }
 
 impl Folder {
@@ -66,12 +68,14 @@ impl Folder {
     pub fn look(what: &'static str, path: PathBuf) -> Self {
         let bytes = path.is_dir().then(|| bytes_in(&path));
         // A folder that does not exist yet will be on the disk of its parent.
-        let free = path.ancestors().find(|path| path.is_dir()).and_then(free);
+        let parent = path.ancestors().find(|path| path.exists());
+        let parent = parent.unwrap_or(Path::new("."));
         Self {
             what,
-            path,
             bytes,
-            free,
+            free: free(parent),
+            problem: problem_of(parent),
+            path,
         }
     }
 
@@ -84,7 +88,9 @@ impl Folder {
         let free = self
             .free
             .map(|bytes| format!(", {} free on its disk", size(bytes)));
-        format!("{}: {bytes}{}", self.shown(), free.unwrap_or_default())
+        let problem = self.problem.as_ref().map(|why| format!("; {why}"));
+        let rest = [free, problem].map(Option::unwrap_or_default).concat();
+        format!("{}: {bytes}{rest}", self.shown())
     }
 
     pub fn json(&self) -> Value {
@@ -93,8 +99,20 @@ impl Folder {
             "path": self.shown(),
             "bytes": self.bytes,
             "free": self.free,
+            "problem": self.problem,
         })
     }
+}
+
+/// Why nothing can be written to a folder, or below it if it is the parent of a cache.
+fn problem_of(folder: &Path) -> Option<String> {
+    let shown = paths(&folder.display().to_string());
+    if !folder.is_dir() {
+        return Some(format!("{shown} is not a folder"));
+    }
+    // Only trying tells on every system, and for root. The error itself has the whole path.
+    let error = tempfile::tempfile_in(folder).err()?;
+    Some(format!("cannot write to {shown}: {}", error.kind()))
 }
 
 /// The bytes of all files in a folder and below. Links are not followed, so nothing counts twice.
@@ -142,6 +160,18 @@ mod tests {
         let missing = Folder::look("tokens", dir.path().join("no/such"));
         assert_eq!(missing.bytes, None);
         assert_eq!(missing.free.is_some(), folder.free.is_some());
+        assert_eq!([folder.problem, missing.problem], [None, None]);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_to_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("inner/cache")] {
+            let told = Folder::look("tokens", path).text();
+            assert!(told.contains("file is not a folder"), "{told}");
+        }
     }
 
     #[test]

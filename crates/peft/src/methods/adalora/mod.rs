@@ -31,7 +31,7 @@ use crate::{
 ///
 /// It costs `init_r (d_in + d_out + 1)` parameters per layer in training; the file holds only the
 /// remaining ranks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, burn_peft_derive::KeyDocs)]
 #[serde(default)]
 pub struct AdaLoraConfig {
     /// The keys that all methods share.

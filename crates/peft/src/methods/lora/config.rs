@@ -119,7 +119,7 @@ impl InitLoraWeights {
 ///
 /// Keys that change the computation and are not supported cannot be set; a file that sets one
 /// is an error.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, burn_peft_derive::KeyDocs)]
 pub struct LoraConfig {
     /// The keys that all methods share.
     pub common: CommonConfig,

@@ -40,7 +40,7 @@ pub enum Reparameterization {
 }
 
 /// The configuration of p-tuning: PEFT's `PromptEncoderConfig`, key for key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, burn_peft_derive::KeyDocs)]
 pub struct PromptEncoderConfig {
     /// The keys that methods with virtual tokens share.
     pub prompt: PromptLearning,

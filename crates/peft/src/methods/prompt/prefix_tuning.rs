@@ -37,7 +37,7 @@ pub enum PrefixInit {
 }
 
 /// The configuration of prefix tuning: PEFT's `PrefixTuningConfig`, key for key.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, burn_peft_derive::KeyDocs)]
 pub struct PrefixTuningConfig {
     /// The keys that methods with virtual tokens share.
     pub prompt: PromptLearning,

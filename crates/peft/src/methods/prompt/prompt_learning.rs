@@ -9,7 +9,7 @@ use crate::{ModelInfo, PeftError, Result};
 
 /// The keys of methods with virtual tokens, which act at the model (PEFT's `PromptLearningConfig`).
 /// `None` is filled in from the model.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, burn_peft_derive::KeyDocs)]
 pub struct PromptLearning {
     /// The keys that all methods share; those that choose layers are empty.
     pub common: CommonConfig,

@@ -35,7 +35,7 @@ pub enum PromptTuningInit {
 }
 
 /// The configuration of prompt tuning: PEFT's `PromptTuningConfig`, key for key.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, burn_peft_derive::KeyDocs)]
 pub struct PromptTuningConfig {
     /// The keys that methods with virtual tokens share.
     pub prompt: PromptLearning,

@@ -1,7 +1,7 @@
 //! The schema of `[peft]`. To find out what a key takes, values are tried on the method's reader.
 
 use burn_peft::LoraConfig;
-use burn_peft::methods::{config_with_key, default_config, known_keys, peft_types};
+use burn_peft::methods::{config_with_key, default_config, key_doc, known_keys, peft_types};
 use serde_json::{Map, Value, json};
 
 /// A schema for each method, and one for training all weights.
@@ -77,6 +77,23 @@ fn value_of(method: &str, key: &str, default: Option<&Value>) -> Value {
         kinds.retain(|kind| *kind != "integer");
     }
     let mut schema = Map::new();
+    if let Some(doc) = key_doc(method, key) {
+        schema.insert("description".into(), doc.into());
+    } else if default_config(method).is_some_and(|c| c.optional_keys().contains(&key)) {
+        let off = "For a feature of PEFT that is not supported here: leave the key out.";
+        schema.insert("description".into(), off.into());
+    }
+    if kinds.contains(&"integer") && !takes(&json!(-1)) {
+        let least = i32::from(!takes(&json!(0)));
+        schema.insert("minimum".into(), least.into());
+    }
+    let items: Vec<&str> = [("string", json!(["name"])), ("integer", json!([1]))]
+        .into_iter()
+        .filter_map(|(kind, list)| takes(&list).then_some(kind))
+        .collect();
+    if kinds.contains(&"array") && !items.is_empty() {
+        schema.insert("items".into(), json!({ "type": items }));
+    }
     if !words.is_empty() {
         kinds.retain(|kind| *kind != "string");
         let mut any = words;
