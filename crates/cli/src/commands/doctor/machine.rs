@@ -110,7 +110,7 @@ fn problem_of(folder: &Path) -> Option<String> {
     if !folder.is_dir() {
         return Some(format!("{shown} is not a folder"));
     }
-    // Only trying tells on every system, and for root. The error itself has the whole path.
+    // Only an attempt shows this on every system, and for root. The error itself has the whole path.
     let error = tempfile::tempfile_in(folder).err()?;
     Some(format!("cannot write to {shown}: {}", error.kind()))
 }
