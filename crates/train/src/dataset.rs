@@ -108,15 +108,16 @@ impl Batcher<Example, LmBatch> for LmBatcher {
 /// The examples of one of Burn's data sets, to train on instead of a file: one in memory, in a
 /// database, or a transform of another. serde has to make an object of each item, with the columns
 /// that a row of a file would have. `name` is the data set's name in errors. The data set is read
-/// once, in its order. A run draws from the examples as from those of a file, and can resume
-/// exactly as long as the items are the same.
+/// once, in its order, and all of it: use Burn's transforms for a part of it, since `max_samples`
+/// and `validation_split` of `config` are for its own files. A run draws from the examples as from
+/// those of a file, and can resume exactly as long as the items are the same.
 ///
 /// # Errors
 /// The data set's own errors, with the number of the item, and those of
 /// [`Examples::of_rows`](burn_peft_data::Examples::of_rows).
 pub fn examples_of<I: Serialize, E: Error + Send + Sync + 'static>(
     name: &str,
-    dataset: &impl Dataset<I, E>,
+    dataset: &(impl Dataset<I, E> + ?Sized),
     config: &DataConfig,
     tokenizer: Option<&Tokenizer>,
     limits: Limits,

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, SettingProblem};
+use crate::source::slice::SlicedPath;
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::Limits;
 use crate::tokens::examples::Examples;
@@ -20,7 +21,8 @@ impl Examples {
     ///
     /// The rows are written to a file in the system's folder for temporary files, with one of them
     /// in memory at a time, and are then treated like any file: tokens are found again in the
-    /// cache, and a run on them resumes exactly.
+    /// cache, and a run on them resumes exactly. All of them are taken: `max_samples` and
+    /// `validation_split` of the table are for its own files.
     ///
     /// # Errors
     /// The first error of the rows; otherwise as for [`load_with`](Self::load_with).
@@ -46,13 +48,20 @@ impl Examples {
         }
         file.flush().map_err(cannot)?;
         // `find` is only called for a name that is not a path.
-        let spec = if Path::new(name).exists() {
+        let mut spec = if Path::new(name).exists() {
             format!("the rows of {name}")
         } else {
             name.to_string()
         };
+        let shown = spec.clone();
+        // Brackets belong to the name: all rows are wanted.
+        if !SlicedPath::new(&spec).is_whole() {
+            spec += "[:]";
+        }
         let find = |_: &str| Ok(Some(vec![path.clone()]));
-        Self::load_with(&spec, config, tokenizer, limits, &find, task)
+        let mut examples = Self::load_with(&spec, config, tokenizer, limits, &find, task)?;
+        examples.file = shown;
+        Ok(examples)
     }
 }
 
@@ -87,10 +96,30 @@ mod tests {
     };
 
     fn examples(rows: Vec<Value>, cache: &Path) -> Result<Examples> {
+        named("stories", rows, cache)
+    }
+
+    fn named(name: &str, rows: Vec<Value>, cache: &Path) -> Result<Examples> {
         let mut config = DataConfig::new("stories");
         config.cache_dir = Some(cache.to_path_buf());
         let rows = rows.into_iter().map(Ok);
-        Examples::of_rows("stories", rows, &config, Some(&tiny()), LIMITS, &Lm)
+        Examples::of_rows(name, rows, &config, Some(&tiny()), LIMITS, &Lm)
+    }
+
+    #[test]
+    fn a_name_is_no_slice() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = vec![json!({"text": "ab"}), json!({"text": "cd"})];
+        for name in [
+            "rows[:1]",
+            "rows[1:]",
+            "rows[oops:]",
+            "rows.json:train",
+            "a/b@c:d/e",
+        ] {
+            let found = named(name, rows.clone(), dir.path()).unwrap();
+            assert_eq!((found.len(), found.file.as_str()), (2, name));
+        }
     }
 
     #[test]
