@@ -42,12 +42,21 @@ fn pair([first, second]: [usize; 2]) -> String {
 ///     lstm: Lstm,
 /// }
 /// ```
+///
+/// A layer that no method adapts cannot stand in a slot:
+///
+/// ```compile_fail,E0277
+/// # use burn_peft::LoraAdapter;
+/// struct Net {
+///     up: LoraAdapter<burn::nn::conv::ConvTranspose2d>,
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "burn-peft does not know the slots of `{Self}`",
     label = "does not implement `Adaptable`",
     note = "if `{Self}` has nothing to adapt, mark the field `#[adaptable(skip)]`",
     note = "if it is a layer to adapt (`Linear`, `Conv1d`, `Conv2d`, `Embedding`, `LayerNorm`, `Conv1D`), make the field a `LoraAdapter<{Self}>`",
-    note = "if it is a struct of yours that holds such layers, derive `Adaptable` for it"
+    note = "if it is a type of yours that holds such layers, derive `Adaptable` for it"
 )]
 pub trait Adaptable {
     /// Calls `visit` with the path and the slot of every adaptable layer, in the order of fields.

@@ -11,6 +11,12 @@ use crate::{AnyParam, ConvInfo, LayerInput, LayerKind, OutputOf, Tree};
 /// Implemented for Burn's `Linear`, `Conv1d`, `Conv2d`, `Embedding` and `LayerNorm`, and for
 /// [`Conv1D`](crate::Conv1D), [`LayerNorm`](crate::LayerNorm), [`RmsNorm`](crate::RmsNorm) and
 /// [`Part`](crate::Part).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in a slot",
+    label = "does not implement `BaseLayer`",
+    note = "a slot holds `Linear`, `Conv1d`, `Conv2d`, `Embedding`, `LayerNorm`, or `burn_peft`'s `Conv1D`, `LayerNorm` or `RmsNorm`",
+    note = "leave the field a `{Self}`, and mark it `#[adaptable(skip)]`: no method adapts it"
+)]
 pub trait BaseLayer: Module + ModuleDisplay {
     /// The input: `Tensor<2>` `[tokens, d_in]`, for an embedding `Tensor<1, Int>` `[tokens]`, for a
     /// convolution `[batch, channels, …]`. It determines the output: `[tokens, d_out]`, or for a
