@@ -95,7 +95,7 @@ impl LayerMethod for GainLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        vec![TensorSpec::new("gain", "gain", [self.d_out])]
+        vec![TensorSpec::named("gain", [self.d_out])]
     }
 
     fn forward(

@@ -105,4 +105,4 @@ pub use rows::MovedRows;
 pub use seed::{draw_seed, random, set_seed, with_first_row, with_seed};
 pub use sizes::rows_on;
 pub use token_log_probs::{TokenLogProbs, TokenStatistics, token_log_probs, token_log_probs_of};
-pub use vocabulary_loss::{NO_TARGET, takes_no_target, vocabulary_loss};
+pub use vocabulary_loss::{NO_TARGET, pieces_of_rows, takes_no_target, vocabulary_loss};

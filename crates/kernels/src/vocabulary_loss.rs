@@ -1,5 +1,7 @@
 //! Projection to the vocabulary and cross-entropy in one.
 
+use std::ops::Range;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -14,8 +16,14 @@ use crate::flex::{contiguous, is_trained, takes, tensor_of, values};
 use crate::product::product;
 use crate::stored::{Readable, Stored, inner_of};
 
-/// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
-const CHUNK: usize = 8 << 20;
+/// The rows in pieces, each of as many as can have their logits in memory at once: 32 MiB of 32-bit
+/// floats.
+pub fn pieces_of_rows(rows: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
+    const LOGITS: usize = 8 << 20;
+    let step = (LOGITS / vocab).clamp(1, rows.max(1));
+    let starts = (0..rows).step_by(step);
+    starts.map(move |start| start..rows.min(start + step))
+}
 
 /// The target of a row that predicts nothing, where [`takes_no_target`] says so.
 pub const NO_TARGET: i32 = i32::MIN;
@@ -156,9 +164,7 @@ fn plain(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tenso
     let mut loss = Tensor::<1>::zeros([1], &plain_hidden.device());
     let mut hidden_gradient = Vec::new();
     let mut weight_gradient: Option<Tensor<2>> = None;
-    let step = (CHUNK / vocab).clamp(1, rows.max(1));
-    for start in (0..rows).step_by(step) {
-        let rows = start..rows.min(start + step);
+    for rows in pieces_of_rows(rows, vocab) {
         let hidden = plain_hidden.clone().slice([rows.clone()]);
         let targets = targets.clone().slice([rows]);
         let logits = product(hidden.clone(), transposed.clone());

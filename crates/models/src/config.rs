@@ -22,7 +22,7 @@ use crate::heads::Head;
 use crate::parts::Activation;
 use crate::weights::weights_of;
 
-pub(crate) use of_keys::config_of_keys;
+pub(crate) use of_keys::{config_of_keys, of_class};
 
 /// The largest model that this crate accepts, in parameters.
 const MAX_PARAMETERS: usize = 100_000_000_000;

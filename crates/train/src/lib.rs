@@ -50,6 +50,7 @@ mod configuration;
 mod dataset;
 mod error;
 mod exchange;
+mod lock;
 mod objective;
 mod optimizer;
 mod run;

@@ -6,7 +6,7 @@ mod ranks;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -19,6 +19,7 @@ use burn_peft_models::{
 };
 use serde_json::Value;
 
+use crate::lock::lock;
 use crate::run::backward::{Backward, backward};
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
@@ -29,7 +30,7 @@ use burn::data::dataloader::DataLoader;
 /// Burn's CPU backend has a single random number generator, so runs come one at a time.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static RUN: Mutex<()> = Mutex::new(());
-    RUN.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&RUN)
 }
 
 fn gpt2(dropout: f64) -> AutoModel {

@@ -9,8 +9,7 @@ use crate::tokens::encode::{Encoded, RowEncoder};
 use crate::tokens::example::{Example, Limits};
 use crate::tokens::rows::Dropped;
 use crate::tokens::task::Task;
-use crate::tokens::tokenize::Tokenize;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::tokens::tokenize::{Tokenize, bar};
 
 /// A row to predict for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,11 +47,7 @@ pub fn ask_rows(
 ) -> Result<Vec<String>> {
     let tokenize = Tokenize::new(config, tokenizer, limits, find, task)?;
     let source = Source::open(spec, config.sample_by, find)?;
-    let bar = ProgressBar::new(source.bytes());
-    let template = "predicting {wide_bar} {bytes}/{total_bytes} read";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
+    let bar = bar(&source, "predicting {wide_bar} {bytes}/{total_bytes} read");
     let result = tokenize.ask(source, ASKED_AT_ONCE, bar.clone(), take);
     bar.finish_and_clear();
     result

@@ -218,7 +218,8 @@ impl<'a> Tokenize<'a> {
         };
         let mut begun = self.begin(source)?;
         let source = &*source;
-        let bar = bar(source);
+        let template = "tokenising {msg} [{wide_bar}] {bytes}/{total_bytes} {eta_precise} left";
+        let bar = bar(source, template);
         let mut records = Chunks::new(part.records(source, &bar)?, CHUNK);
         let mut writer = StoreWriter::new(out).map_err(cannot)?;
         let Begun { shape, notes, rows } = &mut begun;
@@ -489,9 +490,8 @@ fn empty(source: &Source, problem: EmptyProblem) -> DataError {
     DataError::Empty { file, problem }
 }
 
-/// Drawn only on a terminal.
-fn bar(source: &Source) -> ProgressBar {
-    let template = "tokenising {msg} [{wide_bar}] {bytes}/{total_bytes} {eta_precise} left";
+/// A bar of the bytes of a source, drawn only on a terminal; `{msg}` is the source's name.
+pub(super) fn bar(source: &Source, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template);
     let bar = ProgressBar::new(source.bytes());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

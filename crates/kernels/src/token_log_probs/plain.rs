@@ -4,9 +4,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
 use super::TokenLogProbs;
-
-/// The number of logits alive at once: 32 MiB of 32-bit floats.
-const CHUNK: usize = 8 << 20;
+use crate::pieces_of_rows;
 
 /// As [`token_log_probs`](super::token_log_probs), for a head that is more than a product with a
 /// weight: `logits` maps `[rows, d]` to `[rows, vocab]`. In training every piece's logits are kept
@@ -22,9 +20,7 @@ pub fn token_log_probs_of(
     statistics: bool,
 ) -> TokenLogProbs {
     let [rows, _] = hidden.dims();
-    let step = (CHUNK / vocab).clamp(1, rows.max(1));
-    let pieces = (0..rows).step_by(step).map(|start| {
-        let rows = start..rows.min(start + step);
+    let pieces = pieces_of_rows(rows, vocab).map(|rows| {
         let logits = logits(hidden.clone().slice([rows.clone()]));
         let targets = targets.clone().slice([rows]).unsqueeze_dim(1);
         let log_probs = log_softmax(logits.clone(), 1);

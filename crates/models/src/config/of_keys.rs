@@ -1,5 +1,7 @@
 //! The configurations of families that are serde structs.
 
+use serde_json::{Map, Value, json};
+
 /// The functions of [`ModelConfig`](super::ModelConfig) that a serde struct with the fields `head`,
 /// `extra`, `vocab_size` and `tie_word_embeddings` has. `layers` is the field with the number of
 /// blocks, if changing it is all that [`with_layers`](super::ModelConfig::with_layers) does.
@@ -32,6 +34,11 @@ macro_rules! config_of_keys {
             }
         })?
     };
+}
+
+/// The further keys of a published model of this class.
+pub(crate) fn of_class(class: &str) -> Map<String, Value> {
+    Map::from_iter([("architectures".to_string(), json!([class]))])
 }
 
 pub(crate) use config_of_keys;

@@ -16,7 +16,7 @@ use crate::weights::mapped::Mapped;
 /// The first bytes of every file.
 const MAGIC: &[u8] = b"GGUF";
 /// The alignment of tensors, unless `general.alignment` gives another.
-const ALIGNMENT: u64 = 32;
+pub(super) const ALIGNMENT: u64 = 32;
 /// The most dimensions that a tensor may have.
 const DIMENSIONS: u32 = 4;
 /// The fewest bytes of a key: the length of its name, its type, a value.

@@ -39,7 +39,13 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// A trainable tensor.
+    /// A trainable tensor whose key in the file is its name.
+    pub fn named(name: impl Into<Cow<'static, str>>, shape: impl Into<Vec<usize>>) -> Self {
+        let name = name.into();
+        Self::new(name.clone(), name, shape)
+    }
+
+    /// A trainable tensor with another key in the file.
     pub fn new(
         name: impl Into<Cow<'static, str>>,
         key: impl Into<Cow<'static, str>>,

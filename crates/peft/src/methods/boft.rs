@@ -259,8 +259,8 @@ impl LayerMethod for BOFTLayer {
         };
         let shape = [self.m, self.n, self.b, self.b];
         vec![
-            TensorSpec::new("boft_R", "boft_R", shape).with_init(rotations),
-            TensorSpec::new("boft_s", "boft_s", [self.d_out, 1]).with_init(scale),
+            TensorSpec::named("boft_R", shape).with_init(rotations),
+            TensorSpec::named("boft_s", [self.d_out, 1]).with_init(scale),
         ]
     }
 

@@ -191,14 +191,14 @@ impl LayerMethod for BottleneckLayer {
             Init::kaiming_uniform(self.m)
         };
         vec![
-            TensorSpec::new(DOWN[0], DOWN[0], [self.m, self.d])
+            TensorSpec::named(DOWN[0], [self.m, self.d])
                 .with_init(Init::kaiming_uniform(self.d))
                 .waiting_for(UP[0]),
-            TensorSpec::new(DOWN[1], DOWN[1], [self.m]).waiting_for(UP[0]),
-            TensorSpec::new(UP[0], UP[0], [self.d_out, self.m])
+            TensorSpec::named(DOWN[1], [self.m]).waiting_for(UP[0]),
+            TensorSpec::named(UP[0], [self.d_out, self.m])
                 .with_init(up)
                 .waiting_for(DOWN[0]),
-            TensorSpec::new(UP[1], UP[1], [self.d_out]),
+            TensorSpec::named(UP[1], [self.d_out]),
         ]
     }
 

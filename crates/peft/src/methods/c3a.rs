@@ -148,7 +148,7 @@ impl LayerMethod for C3ALayer {
             }
             _ => Init::Uniform((6.0 / sides).sqrt()),
         };
-        vec![TensorSpec::new("c3a_kernel", "c3a_kernel", self.shape()).with_init(init)]
+        vec![TensorSpec::named("c3a_kernel", self.shape()).with_init(init)]
     }
 
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {

@@ -133,16 +133,16 @@ impl LayerMethod for DeloraLayer {
         let weight = layer.weight().without_autodiff();
         let norms = weight.square().sum_dim(1).sqrt().into_data();
         vec![
-            TensorSpec::new("delora_A", "delora_A", [r, d_in])
+            TensorSpec::named("delora_A", [r, d_in])
                 .with_init(Init::kaiming_uniform(d_in))
                 .waiting_for("delora_B"),
-            TensorSpec::new("delora_B", "delora_B", [d_out, r])
+            TensorSpec::named("delora_B", [d_out, r])
                 .with_init(b)
                 .waiting_for("delora_lambda"),
-            TensorSpec::new("delora_lambda", "delora_lambda", [1])
+            TensorSpec::named("delora_lambda", [1])
                 .with_init(Init::Constant(self.lambda))
                 .waiting_for("delora_B"),
-            TensorSpec::new("delora_w_norm", "delora_w_norm", [d_in])
+            TensorSpec::named("delora_w_norm", [d_in])
                 .with_init(Init::Data(norms))
                 .buffer(),
         ]

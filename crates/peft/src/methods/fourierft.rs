@@ -247,7 +247,7 @@ impl LayerMethod for FourierLayer {
             Init::Normal(1.0)
         };
         let shape = [self.waves.rows.len()];
-        vec![TensorSpec::new("fourierft_spectrum", "fourierft_spectrum", shape).with_init(init)]
+        vec![TensorSpec::named("fourierft_spectrum", shape).with_init(init)]
     }
 
     fn forward(

@@ -172,19 +172,19 @@ impl LayerMethod for GraloraLayer {
             }
         };
         let mut tensors = vec![
-            TensorSpec::new("gralora_A", "gralora_A", [k, self.d_in / k, r])
+            TensorSpec::named("gralora_A", [k, self.d_in / k, r])
                 .with_init(Init::kaiming_uniform(self.d_in / k))
                 .waiting_for("gralora_B"),
-            TensorSpec::new("gralora_B", "gralora_B", [k, r, self.d_out / k])
+            TensorSpec::named("gralora_B", [k, r, self.d_out / k])
                 .with_init(b(r))
                 .waiting_for("gralora_A"),
         ];
         if self.hybrid_r > 0 {
             tensors.extend([
-                TensorSpec::new(GENERAL[0], GENERAL[0], [self.hybrid_r, self.d_in])
+                TensorSpec::named(GENERAL[0], [self.hybrid_r, self.d_in])
                     .with_init(Init::kaiming_uniform(self.d_in))
                     .waiting_for(GENERAL[1]),
-                TensorSpec::new(GENERAL[1], GENERAL[1], [self.d_out, self.hybrid_r])
+                TensorSpec::named(GENERAL[1], [self.d_out, self.hybrid_r])
                     .with_init(b(self.hybrid_r))
                     .waiting_for(GENERAL[0]),
             ]);

@@ -128,10 +128,10 @@ impl LayerMethod for HiraLayer {
             InitWeights::Named(_) => (Init::Normal(1.0 / self.r as f64), Init::Zeros),
         };
         vec![
-            TensorSpec::new(name_a, name_a, [self.r, self.d_in])
+            TensorSpec::named(name_a, [self.r, self.d_in])
                 .with_init(a)
                 .waiting_for(name_b),
-            TensorSpec::new(name_b, name_b, [self.d_out, self.r])
+            TensorSpec::named(name_b, [self.d_out, self.r])
                 .with_init(b)
                 .waiting_for(name_a),
         ]

@@ -133,7 +133,7 @@ impl LayerMethod for HRALayer {
         } else {
             Init::kaiming_uniform(self.r)
         };
-        vec![TensorSpec::new("hra_u", "hra_u", shape).with_init(init)]
+        vec![TensorSpec::named("hra_u", shape).with_init(init)]
     }
 
     fn forward(

@@ -231,7 +231,7 @@ impl LayerMethod for IA3Layer {
         } else {
             Init::Normal(1.0)
         };
-        vec![TensorSpec::new("ia3_l", "ia3_l", self.shape()).with_init(init)]
+        vec![TensorSpec::named("ia3_l", self.shape()).with_init(init)]
     }
 
     fn forward(

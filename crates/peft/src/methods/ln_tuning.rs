@@ -71,10 +71,10 @@ impl LayerMethod for NormLayer {
 
     fn tensors(&self, layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let weight = Init::Data(layer.weight().into_data());
-        let mut tensors = vec![TensorSpec::new(WEIGHT, WEIGHT, [self.d]).with_init(weight)];
+        let mut tensors = vec![TensorSpec::named(WEIGHT, [self.d]).with_init(weight)];
         if let Some(bias) = layer.bias() {
             let bias = Init::Data(bias.into_data());
-            tensors.push(TensorSpec::new(BIAS, BIAS, [self.d]).with_init(bias));
+            tensors.push(TensorSpec::named(BIAS, [self.d]).with_init(bias));
         }
         tensors
     }

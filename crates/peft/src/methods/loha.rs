@@ -167,7 +167,7 @@ impl LayerMethod for LoHaLayer {
             } else {
                 "hada_w2_b"
             };
-            TensorSpec::new(name, name, shape)
+            TensorSpec::named(name, shape)
                 .with_init(init)
                 .waiting_for(partner)
         });

@@ -278,7 +278,7 @@ impl LayerMethod for LoKrLayer {
             InitWeights::Flag(_) => self.w1.zero(0),
         };
         let specs = self.specs().into_iter().map(|(name, shape, init)| {
-            let spec = TensorSpec::new(name, name, shape).with_init(init);
+            let spec = TensorSpec::named(name, shape).with_init(init);
             if name == zero {
                 spec
             } else {

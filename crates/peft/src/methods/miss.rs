@@ -201,7 +201,7 @@ impl LayerMethod for MissLayer {
             Form::Block { zeros: false } => Init::kaiming_uniform(self.d_out),
             _ => Init::Zeros,
         };
-        vec![TensorSpec::new("miss_block", "miss_block", self.shape()).with_init(init)]
+        vec![TensorSpec::named("miss_block", self.shape()).with_init(init)]
     }
 
     fn forward(

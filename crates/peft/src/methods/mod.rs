@@ -26,7 +26,7 @@ mod vblora;
 mod vera;
 mod waveft;
 
-use std::sync::{Arc, LazyLock, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard};
 
 use indexmap::IndexMap;
 
@@ -72,73 +72,55 @@ pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
 /// The documentation of keys, by their names in files.
 type KeyDocs = &'static [(&'static str, &'static str)];
 
+/// The method of a configuration, which may be read in a way of its own.
+macro_rules! of {
+    ($config:ident) => {
+        of!($config, read::<$config>)
+    };
+    ($config:ident, $read:expr) => {
+        ($config::PEFT_TYPE, $read, $config::KEY_DOCS)
+    };
+}
+
 /// Every method that files can name, and the documentation of its keys; one line each.
 const METHODS: &[(&str, ReadConfig, KeyDocs)] = &[
-    (
-        "LORA",
-        |fields| Ok(Arc::new(LoraConfig::unchecked(fields)?)),
-        LoraConfig::KEY_DOCS,
-    ),
-    ("IA3", read::<IA3Config>, IA3Config::KEY_DOCS),
-    (
-        "LN_TUNING",
-        read::<LNTuningConfig>,
-        LNTuningConfig::KEY_DOCS,
-    ),
-    (
-        "TRAINABLE_TOKENS",
-        read::<TrainableTokensConfig>,
-        TrainableTokensConfig::KEY_DOCS,
-    ),
-    ("ADALORA", read::<AdaLoraConfig>, AdaLoraConfig::KEY_DOCS),
-    ("VERA", read::<VeraConfig>, VeraConfig::KEY_DOCS),
-    ("VBLORA", read::<VBLoRAConfig>, VBLoRAConfig::KEY_DOCS),
-    (
-        "FOURIERFT",
-        read::<FourierFTConfig>,
-        FourierFTConfig::KEY_DOCS,
-    ),
-    ("HIRA", read::<HiraConfig>, HiraConfig::KEY_DOCS),
-    ("LOHA", read::<LoHaConfig>, LoHaConfig::KEY_DOCS),
-    ("LOKR", read::<LoKrConfig>, LoKrConfig::KEY_DOCS),
-    ("OFT", read::<OFTConfig>, OFTConfig::KEY_DOCS),
-    ("BOFT", read::<BOFTConfig>, BOFTConfig::KEY_DOCS),
-    ("HRA", read::<HRAConfig>, HRAConfig::KEY_DOCS),
-    ("GRALORA", read::<GraloraConfig>, GraloraConfig::KEY_DOCS),
-    ("RANDLORA", read::<RandLoraConfig>, RandLoraConfig::KEY_DOCS),
-    ("WAVEFT", read::<WaveFTConfig>, WaveFTConfig::KEY_DOCS),
-    ("MISS", read::<MissConfig>, MissConfig::KEY_DOCS),
-    ("C3A", read::<C3AConfig>, C3AConfig::KEY_DOCS),
-    ("ROAD", read::<RoadConfig>, RoadConfig::KEY_DOCS),
-    ("DELORA", read::<DeloraConfig>, DeloraConfig::KEY_DOCS),
-    ("SHIRA", read::<ShiraConfig>, ShiraConfig::KEY_DOCS),
-    (
-        "BOTTLENECK",
-        read::<BottleneckConfig>,
-        BottleneckConfig::KEY_DOCS,
-    ),
-    (
-        "PROMPT_TUNING",
-        PromptTuningConfig::read,
-        PromptTuningConfig::KEY_DOCS,
-    ),
-    (
-        "P_TUNING",
-        PromptEncoderConfig::read,
-        PromptEncoderConfig::KEY_DOCS,
-    ),
-    (
-        "PREFIX_TUNING",
-        PrefixTuningConfig::read,
-        PrefixTuningConfig::KEY_DOCS,
-    ),
+    of!(LoraConfig, |fields| {
+        Ok(Arc::new(LoraConfig::unchecked(fields)?))
+    }),
+    of!(IA3Config),
+    of!(LNTuningConfig),
+    of!(TrainableTokensConfig),
+    of!(AdaLoraConfig),
+    of!(VeraConfig),
+    of!(VBLoRAConfig),
+    of!(FourierFTConfig),
+    of!(HiraConfig),
+    of!(LoHaConfig),
+    of!(LoKrConfig),
+    of!(OFTConfig),
+    of!(BOFTConfig),
+    of!(HRAConfig),
+    of!(GraloraConfig),
+    of!(RandLoraConfig),
+    of!(WaveFTConfig),
+    of!(MissConfig),
+    of!(C3AConfig),
+    of!(RoadConfig),
+    of!(DeloraConfig),
+    of!(ShiraConfig),
+    of!(BottleneckConfig),
+    of!(PromptTuningConfig, PromptTuningConfig::read),
+    of!(PromptEncoderConfig, PromptEncoderConfig::read),
+    of!(PrefixTuningConfig, PrefixTuningConfig::read),
 ];
 
 fn read<C: Keys + Method + 'static>(fields: Fields) -> Result<Arc<dyn Method>> {
     Ok(Arc::new(C::from_fields(fields)?))
 }
 
-static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(|| {
+type Registry = IndexMap<String, ReadConfig>;
+
+static REGISTRY: LazyLock<RwLock<Registry>> = LazyLock::new(|| {
     let methods = METHODS.iter();
     RwLock::new(
         methods
@@ -155,18 +137,17 @@ pub fn register<C: Keys + Method + 'static>() {
 
 /// Like [`register`], for a method that reads its keys itself.
 pub fn register_method(peft_type: &str, read: ReadConfig) {
-    let mut registry = REGISTRY
-        .write()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut registry = REGISTRY.write().unwrap_or_else(PoisonError::into_inner);
     registry.insert(peft_type.to_string(), read);
+}
+
+fn registry() -> RwLockReadGuard<'static, Registry> {
+    REGISTRY.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The `peft_type`s of all known methods.
 pub fn peft_types() -> Vec<String> {
-    let registry = REGISTRY
-        .read()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    registry.keys().cloned().collect()
+    registry().keys().cloned().collect()
 }
 
 /// The smallest file of a method.
@@ -178,9 +159,7 @@ fn smallest(peft_type: &str) -> Fields {
 /// The configuration of a method with every other key at its default; `None` if the method is not
 /// known.
 pub fn default_config(peft_type: &str) -> Option<Arc<dyn Method>> {
-    let registry = REGISTRY
-        .read()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let registry = registry();
     let read = registry.get(peft_type)?;
     read(smallest(peft_type)).ok()
 }
@@ -214,9 +193,7 @@ pub fn config_with_key(
     key: &str,
     value: serde_json::Value,
 ) -> Option<Result<Arc<dyn Method>>> {
-    let registry = REGISTRY
-        .read()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let registry = registry();
     let read = registry.get(peft_type)?;
     let keys = [
         ("peft_type".to_string(), peft_type.into()),
@@ -243,9 +220,7 @@ pub fn adapts_linear_layers(peft_type: &str) -> bool {
 
 /// The `peft_type`s of the known methods that can adapt this layer.
 pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
-    let registry = REGISTRY
-        .read()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let registry = registry();
     let methods = registry.iter();
     let able = methods.filter(|(name, read)| {
         read(smallest(name)).is_ok_and(|c| !c.acts_at_model() && c.supports(layer))
@@ -297,9 +272,7 @@ pub fn config_of_known_keys(
 fn read_fields(fields: Fields) -> Result<Arc<dyn Method>> {
     let source = fields.source();
     let peft_type: Option<String> = fields.peek("peft_type")?;
-    let registry = REGISTRY
-        .read()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let registry = registry();
     let known: Vec<String> = registry.keys().cloned().collect();
     let Some(peft_type) = peft_type else {
         return Err(PeftError::MissingKey {

@@ -244,7 +244,7 @@ impl LayerMethod for RandLoraLayer {
         };
         let [shape_a, shape_b] = self.shared;
         let base = |name, shape: [usize; 3], init| {
-            let spec = TensorSpec::new(name, name, shape).with_init(init);
+            let spec = TensorSpec::named(name, shape).with_init(init);
             let spec = spec.buffer().shared();
             if self.saved {
                 spec.in_layers()
@@ -253,10 +253,10 @@ impl LayerMethod for RandLoraLayer {
             }
         };
         vec![
-            TensorSpec::new("randlora_lambda", "randlora_lambda", [r, n])
+            TensorSpec::named("randlora_lambda", [r, n])
                 .with_init(lambda)
                 .waiting_for("randlora_gamma"),
-            TensorSpec::new("randlora_gamma", "randlora_gamma", [n, smaller])
+            TensorSpec::named("randlora_gamma", [n, smaller])
                 .with_init(gamma)
                 .waiting_for("randlora_lambda"),
             base("randlora_A", shape_a, init_a),

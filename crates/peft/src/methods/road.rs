@@ -185,8 +185,8 @@ impl LayerMethod for RoadLayer {
             (Init::Normal(0.5), Init::Data(around_one.into_data()))
         };
         vec![
-            TensorSpec::new("road_theta", "road_theta", [size]).with_init(theta),
-            TensorSpec::new("road_alpha", "road_alpha", [size]).with_init(alpha),
+            TensorSpec::named("road_theta", [size]).with_init(theta),
+            TensorSpec::named("road_alpha", [size]).with_init(alpha),
         ]
     }
 

@@ -155,8 +155,8 @@ impl LayerMethod for ShiraLayer {
             Init::Normal(1.0)
         };
         vec![
-            TensorSpec::new("shira_weight", "shira_weight", [entries]).with_init(init),
-            TensorSpec::new("shira_indices", "shira_indices", [2, entries])
+            TensorSpec::named("shira_weight", [entries]).with_init(init),
+            TensorSpec::named("shira_indices", [2, entries])
                 .with_init(Init::Data(self.places.as_ref().clone()))
                 .indices([self.d_out, self.d_in]),
         ]

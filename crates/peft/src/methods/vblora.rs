@@ -178,7 +178,7 @@ impl LayerMethod for VBLoRALayer {
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let config = &self.config;
         let logits = |name, shape: [usize; 3]| {
-            let spec = TensorSpec::new(name, name, shape);
+            let spec = TensorSpec::named(name, shape);
             let spec = spec.with_init(Init::Normal(config.init_logits_std));
             // The softmax of a single logit is constant.
             if config.topk == 1 {
@@ -191,7 +191,7 @@ impl LayerMethod for VBLoRALayer {
         vec![
             logits(LOGITS_A, a),
             logits(LOGITS_B, b),
-            TensorSpec::new(BANK, BANK, [config.num_vectors, config.vector_length])
+            TensorSpec::named(BANK, [config.num_vectors, config.vector_length])
                 .with_init(Init::Uniform(config.init_vector_bank_bound))
                 .shared(),
         ]

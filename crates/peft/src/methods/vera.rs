@@ -164,7 +164,7 @@ impl LayerMethod for VeraLayer {
             None => [Init::Zeros, Init::Zeros],
         };
         let shared = |name, shape: [usize; 2], init| {
-            let spec = TensorSpec::new(name, name, shape).with_init(init);
+            let spec = TensorSpec::named(name, shape).with_init(init);
             if self.config.save_projection {
                 spec.buffer().shared()
             } else {
@@ -172,10 +172,10 @@ impl LayerMethod for VeraLayer {
             }
         };
         vec![
-            TensorSpec::new("vera_lambda_b", "vera_lambda_b", [self.d_out])
+            TensorSpec::named("vera_lambda_b", [self.d_out])
                 .with_init(b)
                 .waiting_for("vera_lambda_d"),
-            TensorSpec::new("vera_lambda_d", "vera_lambda_d", [r])
+            TensorSpec::named("vera_lambda_d", [r])
                 .with_init(d)
                 .waiting_for("vera_lambda_b"),
             shared("vera_A", [r, self.max_in], init_a),

@@ -234,7 +234,7 @@ impl LayerMethod for WaveLayer {
         } else {
             Init::Normal(0.01)
         };
-        vec![TensorSpec::new("waveft_spectrum", "waveft_spectrum", [self.waves.n]).with_init(init)]
+        vec![TensorSpec::named("waveft_spectrum", [self.waves.n]).with_init(init)]
     }
 
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::error::{Result, TrainError};
 use crate::exchange::Exchange;
+use crate::lock::lock;
 
 /// A rank that is a thread.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Threads {
     /// Brings something, and waits until all ranks have.
     fn meet(&self, own: Vec<u8>) -> Result<Arc<Brought>> {
         let Meeting { state, changed, .. } = &*self.meeting;
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(state);
         let round = state.round;
         state.brought.push((self.rank, own));
         if state.brought.len() == self.meeting.size {
@@ -76,11 +77,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        let mut state = self
-            .meeting
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.meeting.state);
         state.broken = true;
         self.meeting.changed.notify_all();
     }

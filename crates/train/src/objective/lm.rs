@@ -8,6 +8,9 @@ use crate::objective::Objective;
 use crate::objective::metric::{Measures, Metric};
 use crate::seeing::numbers::perplexity;
 
+// The data are labelled as the model reads them.
+const _: () = assert!(burn_peft_data::IGNORE_INDEX == burn_peft_models::IGNORE_INDEX);
+
 /// What an evaluation of a language model measures.
 pub static MEASURES: Measures = Measures {
     unit: "token",

@@ -1,7 +1,7 @@
 //! The reference policy, which is the policy at the start of a run.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
@@ -10,6 +10,7 @@ use burn_peft_data::{Batch, Examples, IGNORE_INDEX, Sampler};
 use burn_peft_models::{CausalLm, LanguageModel};
 
 use crate::error::Result;
+use crate::lock::lock;
 use crate::objective::lm::on_device_sharing;
 use crate::objective::read_all;
 use crate::run::evaluate::batch;
@@ -153,10 +154,6 @@ fn key(batch: &Batch, text: usize) -> [u8; 32] {
         hasher.update(&[u8::from(*label == IGNORE_INDEX)]);
     }
     hasher.finalize().into()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Hash(blake3::Hasher);

@@ -1,7 +1,7 @@
 //! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
@@ -11,6 +11,7 @@ use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 use burn_peft::LoraFa;
 
+use crate::lock::lock;
 use crate::objective::MeasuredLoss;
 use crate::optimizer::flat::Flat;
 use crate::optimizer::grads::clip;
@@ -85,10 +86,6 @@ impl<T: Module> Trainee<T> {
     pub(crate) fn set_next_step(&self, step: usize) {
         self.next_step.store(step, Ordering::Relaxed);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The state of a learner's optimizer. Burn's `Learner` keeps it to itself, but hands the optimizer

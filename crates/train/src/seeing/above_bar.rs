@@ -4,13 +4,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use indicatif::ProgressBar;
 
+use crate::lock::lock;
+
 /// The bar that is on the terminal now, if any.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
-    SHOWN
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    lock(&SHOWN)
 }
 
 /// Sets the bar that is on the terminal from now on.

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use burn_peft_data::Tokenizer;
 use burn_peft_models::{CausalLm, GenerationConfig, generate_rows};
 
 use crate::error::Result;
+use crate::lock::lock;
 
 /// How many characters of a question are shown before the sample of an answer.
 const QUESTION: usize = 80;
@@ -107,7 +108,7 @@ impl Samples {
     }
 
     fn queue<T>(&self, with: impl FnOnce(&mut VecDeque<Vec<String>>) -> T) -> T {
-        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&mut lock(&self.0))
     }
 }
 

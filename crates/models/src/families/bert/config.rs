@@ -14,6 +14,7 @@ use super::BertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
     check_heads, check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
+    of_class,
 };
 use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported, padding_row};
 use crate::parts::{Activation, random_embedding, random_linear};
@@ -317,8 +318,7 @@ impl ModelConfig for BertConfig {
             }
             _ => return None,
         };
-        let mut extra = Map::new();
-        extra.insert("architectures".into(), vec![class].into());
+        let extra = of_class(class);
         Some(Self { extra, ..config })
     }
 

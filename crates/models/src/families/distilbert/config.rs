@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::DistilBertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_heads,
-    check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
+    check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys, of_class,
 };
 use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported};
 use crate::parts::{Activation, random_embedding, random_linear};
@@ -185,10 +185,8 @@ impl ModelConfig for DistilBertConfig {
     }
 
     fn published(name: &str) -> Option<Self> {
-        let mut extra = Map::new();
-        extra.insert("architectures".into(), vec!["DistilBertForMaskedLM"].into());
         (name == "distilbert-base-uncased").then(|| Self {
-            extra,
+            extra: of_class("DistilBertForMaskedLM"),
             ..Self::default()
         })
     }

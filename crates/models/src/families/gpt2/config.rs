@@ -11,6 +11,7 @@ use crate::Head;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
     check_heads, check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
+    of_class,
 };
 use crate::parts::Activation;
 
@@ -145,13 +146,11 @@ impl ModelConfig for Gpt2Config {
             "gpt2-xl" => (1600, 48, 25),
             _ => return None,
         };
-        let mut extra = Map::new();
-        extra.insert("architectures".into(), vec!["GPT2LMHeadModel"].into());
         Some(Self {
             n_embd,
             n_layer,
             n_head,
-            extra,
+            extra: of_class("GPT2LMHeadModel"),
             ..Self::default()
         })
     }

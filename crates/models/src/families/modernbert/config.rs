@@ -13,6 +13,7 @@ use super::ModernBertForMaskedLM;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
     check_heads, check_initializer_range, check_not_learnt, check_sizes, config_of_keys, from_keys,
+    of_class,
 };
 use crate::dense::{Keys, ROPE_KEYS, RopeKeys, rope};
 use crate::parts::{Activation, Rope, Scaling, random_embedding, random_linear};
@@ -251,19 +252,6 @@ impl ModelConfig for ModernBertConfig {
         "model.".into()
     }
 
-    fn names_in_file(&self, name: &str) -> Vec<String> {
-        let of_head = ["head.", "decoder.", "classifier."];
-        let other = match name.strip_prefix("model.") {
-            Some(bare) => Some(bare.to_string()),
-            None if of_head.iter().any(|head| name.starts_with(head)) => None,
-            None => Some(format!("model.{name}")),
-        };
-        [Some(name.to_string()), other]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
     /// Of another head.
     fn is_buffer(&self, name: &str) -> bool {
         let others: &[&str] = match self.head.task {
@@ -285,15 +273,13 @@ impl ModelConfig for ModernBertConfig {
             "modernbert-large" => (1024, 28, 16, 2624),
             _ => return None,
         };
-        let mut extra = Map::new();
-        extra.insert("architectures".into(), vec!["ModernBertForMaskedLM"].into());
         Some(Self {
             hidden_size,
             num_hidden_layers: layers,
             num_attention_heads: heads,
             intermediate_size: inner,
             classifier_pooling: ClassifierPooling::Mean,
-            extra,
+            extra: of_class("ModernBertForMaskedLM"),
             ..Self::default()
         })
     }

@@ -11,11 +11,9 @@ use tempfile::NamedTempFile;
 use super::KeyValue;
 use super::value::text;
 use crate::error::{ModelError, Result};
+use crate::gguf::file::ALIGNMENT;
 use crate::gguf::types::GgmlType;
 use crate::weights::WeightsError;
-
-/// The alignment of tensors.
-const ALIGNMENT: u64 = 32;
 
 /// How many values are converted to blocks at a time: a multiple of all block sizes.
 pub(super) const PIECE: usize = 1 << 20;

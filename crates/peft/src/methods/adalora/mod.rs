@@ -304,14 +304,14 @@ impl LayerMethod for SvdLayer {
             (Init::Normal(1.0), Init::Normal(1.0))
         };
         let mut tensors = vec![
-            TensorSpec::new("lora_A", "lora_A", [r, d_in])
+            TensorSpec::named("lora_A", [r, d_in])
                 .with_init(vectors.clone())
                 .waiting_for("lora_E"),
-            TensorSpec::new("lora_E", "lora_E", [r, 1]).with_init(values),
-            TensorSpec::new("lora_B", "lora_B", [d_out, r])
+            TensorSpec::named("lora_E", [r, 1]).with_init(values),
+            TensorSpec::named("lora_B", [d_out, r])
                 .with_init(vectors)
                 .waiting_for("lora_E"),
-            TensorSpec::new("ranknum", "ranknum", [1])
+            TensorSpec::named("ranknum", [1])
                 .with_init(Init::Constant(self.init_r as f64))
                 .frozen()
                 .unsaved(),
@@ -320,11 +320,7 @@ impl LayerMethod for SvdLayer {
             let shape = tensors.iter().find(|spec| spec.name == of);
             let shape = shape.map_or_else(Vec::new, |spec| spec.shape.clone());
             for name in [sensitivity, uncertainty] {
-                tensors.push(
-                    TensorSpec::new(name, name, shape.clone())
-                        .buffer()
-                        .unsaved(),
-                );
+                tensors.push(TensorSpec::named(name, shape.clone()).buffer().unsaved());
             }
         }
         tensors

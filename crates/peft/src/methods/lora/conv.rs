@@ -186,7 +186,7 @@ impl LayerMethod for ConvLora {
             .waiting_for("lora_A");
         let mut more = Vec::new();
         if self.lora_bias {
-            let bias = TensorSpec::new("lora_B.bias", "lora_B.bias", [self.d_out]);
+            let bias = TensorSpec::named("lora_B.bias", [self.d_out]);
             more.push(match self.init {
                 InitLoraWeights::False => bias.with_init(of_b),
                 _ => bias,
@@ -205,7 +205,7 @@ impl LayerMethod for ConvLora {
             });
             let norms = norms(weight + self.delta(first, second)).into_data();
             let shape = self.conv.pointwise(1, self.d_out);
-            more.push(TensorSpec::new(MAGNITUDE, MAGNITUDE, shape).with_init(Init::Data(norms)));
+            more.push(TensorSpec::named(MAGNITUDE, shape).with_init(Init::Data(norms)));
         }
         [a, b].into_iter().chain(more).collect()
     }

@@ -55,7 +55,7 @@ impl LayerMethod for DoraLayer {
             });
             weight = weight + self.lora.delta_of(a, b);
         }
-        let magnitude = TensorSpec::new(MAGNITUDE, MAGNITUDE, [self.lora.d_out]);
+        let magnitude = TensorSpec::named(MAGNITUDE, [self.lora.d_out]);
         tensors.push(magnitude.with_init(Init::Data(norms(weight).into_data())));
         tensors
     }

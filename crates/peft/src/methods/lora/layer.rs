@@ -79,9 +79,9 @@ impl LayerMethod for LoraLayer {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
         if self.kind == LayerKind::Embedding {
             // PEFT starts embeddings the other way round: A is zero, B is not.
-            let a = TensorSpec::new("lora_embedding_A", "lora_embedding_A", [r, d_in])
-                .waiting_for("lora_embedding_B");
-            let b = TensorSpec::new("lora_embedding_B", "lora_embedding_B", [d_out, r])
+            let a =
+                TensorSpec::named("lora_embedding_A", [r, d_in]).waiting_for("lora_embedding_B");
+            let b = TensorSpec::named("lora_embedding_B", [d_out, r])
                 .with_init(Init::Normal(1.0))
                 .waiting_for("lora_embedding_A");
             return if self.is_tied {
@@ -113,7 +113,7 @@ impl LayerMethod for LoraLayer {
                 .waiting_for("lora_A"),
         ];
         if self.lora_bias {
-            let bias = TensorSpec::new("lora_B.bias", "lora_B.bias", [d_out]);
+            let bias = TensorSpec::named("lora_B.bias", [d_out]);
             tensors.push(match self.init {
                 InitLoraWeights::False => bias.with_init(Init::kaiming_uniform(r)),
                 _ => bias,

@@ -5,7 +5,7 @@ mod pca;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -144,13 +144,13 @@ impl<M: BaseModel> PeftModel<M> {
             Probe::new(move |input| {
                 let mut hasher = DefaultHasher::new();
                 input.into_data().bytes().hash(&mut hasher);
-                hashes.lock().unwrap_or_else(PoisonError::into_inner)[index] = hasher.finish();
+                lock(&hashes)[index] = hasher.finish();
             })
         };
         let probes = layers.iter().enumerate();
         let probes = probes.map(|(index, layer)| (layer.path.clone(), probe(index)));
         self.probed(&probes.collect(), |model| forward(model, &batches[0]));
-        let hashes = hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let hashes = lock(&hashes);
         hashes.clone()
     }
 
@@ -171,7 +171,7 @@ impl<M: BaseModel> PeftModel<M> {
         for batch in batches.iter().cycle().take(MAX_BATCHES) {
             let mut open = HashMap::new();
             for (index, layer) in layers.iter().enumerate() {
-                let found_now = found.lock().unwrap_or_else(PoisonError::into_inner);
+                let found_now = lock(&found);
                 if layer.source != index || found_now[index].has_converged(ranks[index]) {
                     continue;
                 }
@@ -179,23 +179,23 @@ impl<M: BaseModel> PeftModel<M> {
                 let chosen = positions(batch);
                 let probe = Probe::new(move |input| {
                     let rows = input.without_autodiff().select(0, chosen.clone());
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut found = lock(&found);
                     if let Err(problem) = found[index].partial_fit(rows) {
-                        *error.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+                        *lock(&error) = Some(problem);
                     }
                 });
                 open.insert(layer.path.clone(), probe);
             }
             if open.is_empty() {
                 drop(open);
-                let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                let found = lock(&found);
                 return Ok((ranks, found.clone()));
             }
             self.probed(&open, |model| forward(model, batch));
-            if let Some(problem) = error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            if let Some(problem) = lock(&error).take() {
                 return Err(problem);
             }
-            let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = lock(&found);
             let mut sources = layers.iter().map(|layer| &found[layer.source]);
             if sources.all(IncrementalPca::is_fitted) {
                 ranks = distribution(layers, &found);
@@ -308,4 +308,8 @@ fn distribution(layers: &[Layer], found: &[IncrementalPca]) -> Vec<usize> {
         }
     }
     ranks
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
