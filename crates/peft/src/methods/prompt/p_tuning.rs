@@ -88,20 +88,16 @@ impl Method for PromptEncoderConfig {
     crate::method_of_prompt!("PromptEncoder");
 
     fn to_json(&self) -> Map<String, Value> {
-        let mut map = self.prompt.to_json(Self::PEFT_TYPE);
-        map.extend(
-            [
-                (
-                    "encoder_reparameterization_type",
-                    json!(self.encoder_reparameterization_type),
-                ),
-                ("encoder_hidden_size", json!(self.encoder_hidden_size)),
-                ("encoder_num_layers", json!(self.encoder_num_layers)),
-                ("encoder_dropout", json!(self.encoder_dropout)),
-            ]
-            .map(|(key, value)| (key.to_string(), value)),
-        );
-        map
+        let own = [
+            (
+                "encoder_reparameterization_type",
+                json!(self.encoder_reparameterization_type),
+            ),
+            ("encoder_hidden_size", json!(self.encoder_hidden_size)),
+            ("encoder_num_layers", json!(self.encoder_num_layers)),
+            ("encoder_dropout", json!(self.encoder_dropout)),
+        ];
+        self.prompt.to_json(Self::PEFT_TYPE, own)
     }
 
     fn validate(&self) -> Result<()> {

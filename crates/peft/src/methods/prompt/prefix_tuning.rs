@@ -84,16 +84,12 @@ impl Method for PrefixTuningConfig {
     crate::method_of_prompt!("PrefixEncoder");
 
     fn to_json(&self) -> Map<String, Value> {
-        let mut map = self.prompt.to_json(Self::PEFT_TYPE);
-        map.extend(
-            [
-                ("prefix_projection", json!(self.prefix_projection)),
-                ("encoder_hidden_size", json!(self.encoder_hidden_size)),
-                ("init_weights", json!(self.init_weights)),
-            ]
-            .map(|(key, value)| (key.to_string(), value)),
-        );
-        map
+        let own = [
+            ("prefix_projection", json!(self.prefix_projection)),
+            ("encoder_hidden_size", json!(self.encoder_hidden_size)),
+            ("init_weights", json!(self.init_weights)),
+        ];
+        self.prompt.to_json(Self::PEFT_TYPE, own)
     }
 
     fn validate(&self) -> Result<()> {

@@ -62,25 +62,28 @@ impl PromptLearning {
         })
     }
 
-    /// The shared keys and `peft_type`.
-    pub fn to_json(&self, peft_type: &str) -> Map<String, Value> {
+    /// The shared keys and `peft_type`, and a method's `own` keys.
+    pub fn to_json<const N: usize>(
+        &self,
+        peft_type: &str,
+        own: [(&'static str, Value); N],
+    ) -> Map<String, Value> {
         let mut map = self.common.to_json(peft_type);
         for key in LAYER_KEYS {
             map.shift_remove(key);
         }
-        map.extend(
-            [
-                ("num_virtual_tokens", json!(self.num_virtual_tokens)),
-                ("token_dim", json!(self.token_dim)),
-                (
-                    "num_transformer_submodules",
-                    json!(self.num_transformer_submodules),
-                ),
-                ("num_attention_heads", json!(self.num_attention_heads)),
-                ("num_layers", json!(self.num_layers)),
-            ]
-            .map(|(key, value)| (key.to_string(), value)),
-        );
+        let shared = [
+            ("num_virtual_tokens", json!(self.num_virtual_tokens)),
+            ("token_dim", json!(self.token_dim)),
+            (
+                "num_transformer_submodules",
+                json!(self.num_transformer_submodules),
+            ),
+            ("num_attention_heads", json!(self.num_attention_heads)),
+            ("num_layers", json!(self.num_layers)),
+        ];
+        let keys = shared.into_iter().chain(own);
+        map.extend(keys.map(|(key, value)| (key.to_string(), value)));
         map
     }
 

@@ -96,20 +96,16 @@ impl Method for PromptTuningConfig {
     crate::method_of_prompt!("PromptEmbedding");
 
     fn to_json(&self) -> Map<String, Value> {
-        let mut map = self.prompt.to_json(Self::PEFT_TYPE);
-        map.extend(
-            [
-                ("prompt_tuning_init", json!(self.prompt_tuning_init)),
-                (
-                    "prompt_tuning_init_text",
-                    json!(self.prompt_tuning_init_text),
-                ),
-                ("tokenizer_name_or_path", json!(self.tokenizer_name_or_path)),
-                ("tokenizer_kwargs", json!(self.tokenizer_kwargs)),
-            ]
-            .map(|(key, value)| (key.to_string(), value)),
-        );
-        map
+        let own = [
+            ("prompt_tuning_init", json!(self.prompt_tuning_init)),
+            (
+                "prompt_tuning_init_text",
+                json!(self.prompt_tuning_init_text),
+            ),
+            ("tokenizer_name_or_path", json!(self.tokenizer_name_or_path)),
+            ("tokenizer_kwargs", json!(self.tokenizer_kwargs)),
+        ];
+        self.prompt.to_json(Self::PEFT_TYPE, own)
     }
 
     fn validate(&self) -> Result<()> {
