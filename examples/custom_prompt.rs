@@ -45,9 +45,7 @@ impl Method for LowRankPromptConfig {
     burn_peft::method_of_prompt!("LowRankPrompt");
 
     fn to_json(&self) -> Map<String, Value> {
-        let mut map = self.prompt.to_json(self.peft_type());
-        map.insert("r".into(), json!(self.r));
-        map
+        self.prompt.to_json(Self::PEFT_TYPE, [("r", json!(self.r))])
     }
 }
 
