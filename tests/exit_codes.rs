@@ -49,6 +49,17 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
+fn predict_refuses_options_for_answers() {
+    let lab = Lab::new();
+    let help = lab.ok(&["predict", "--help"]);
+    for (option, value) in [("--completion-field", "answer"), ("--train-on", "all")] {
+        assert!(!help.contains(option), "{help}");
+        lab.peft(&["predict", "--model", "m", "--data", "d", option, value])
+            .failed(&[option, "judges texts"]);
+    }
+}
+
+#[test]
 fn errors_and_warnings_stay_off_standard_output() {
     let lab = Lab::new();
     let answer = lab.peft(&["inspect", "--model", "nowhere/at/all"]);
