@@ -185,6 +185,8 @@ impl Backward<Flex, 1> for DropoutBackward {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "wgpu")]
+    use crate::testing::{assert_same_gradients, random};
     use crate::{with_first_row, with_plain_bodies, with_seed};
 
     #[test]
@@ -202,6 +204,19 @@ mod tests {
         crate::testing::on_gpu(|| {
             the_plain_body_drops_the_same_values();
             pieces_drop_what_the_whole_drops();
+        });
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_gpu_drops_the_same_values_in_16_bits() {
+        crate::testing::on_gpu_in_16_bits(|| {
+            for probability in [0.05, 0.5] {
+                // On the tape, where dropout acts.
+                let run = |x: Tensor<2>| with_seed(7, || dropout(x.autodiff(), probability));
+                let inputs = [random([37, 29], 1.0)];
+                assert_same_gradients(&inputs, |[x]| run(x), |[x]| with_plain_bodies(|| run(x)));
+            }
         });
     }
 

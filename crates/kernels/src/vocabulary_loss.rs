@@ -343,4 +343,62 @@ mod tests {
             }
         });
     }
+
+    /// The losses of rows whose hidden states have the type `hidden` and whose weight has `narrow`,
+    /// against 64 bits. A logit is off by at most a share `unit` of the largest, so a loss by twice
+    /// that, and each share of a gradient by that factor too; the gradient is rounded four times more.
+    #[cfg(feature = "wgpu")]
+    fn losses_in_16_bits(hidden: FloatDType, narrow: FloatDType) {
+        let unit = match narrow {
+            FloatDType::BF16 => 2.0f64.powi(-7),
+            _ => 2.0f64.powi(-10),
+        };
+        // The second is one whose products CubeCL's kernels for vectors take.
+        for [count, d, vocab] in [[70, 33, 2501], [40, 32, 1000]] {
+            let hidden = random([count, d], 0.3).cast(hidden);
+            let weight = random([vocab, d], 1.0).cast(narrow);
+            let targets: Vec<i64> = (0..count).map(|row| (row * 35 % vocab) as i64).collect();
+            let on = |device: &Device| Tensor::<1, Int>::from_data(targets.as_slice(), device);
+            let wide = |tensor: &Tensor<2>| {
+                let data = tensor.clone().inner().into_data();
+                Tensor::<2>::from_data(data, &Device::flex()).cast(FloatDType::F64)
+            };
+
+            let h = hidden.clone().autodiff().require_grad();
+            let of_device = on(&crate::testing::device());
+            let losses = crate::gpu::losses_of_rows(h.clone(), weight.clone(), of_device);
+            let gradient = h.grad(&losses.clone().sum().backward()).unwrap();
+            assert_eq!(gradient.dtype(), hidden.dtype());
+
+            let exact = wide(&hidden).autodiff().require_grad();
+            let logits = exact.clone().matmul(wide(&weight).transpose().autodiff());
+            let picked = on(&Device::flex()).unsqueeze_dim(1);
+            let expected = log_softmax(logits.clone(), 1).gather(1, picked.autodiff());
+            let expected = expected.neg();
+            let wanted = exact.grad(&expected.clone().sum().backward()).unwrap();
+
+            let largest = |tensor: Tensor<2>| tensor.abs().max().into_scalar::<f64>();
+            let of_logits = 2.0 * unit * largest(logits.inner());
+            let apart = largest(wide(&losses) - expected.inner());
+            assert!(apart < of_logits, "losses: {apart}, {of_logits}");
+            let bound = largest(wide(&weight)) * (1.1 * of_logits + 4.0 * unit);
+            let apart = largest(wide(&gradient) - wanted);
+            assert!(apart < bound, "gradients: {apart}, {bound}");
+        }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_64_bits_on_a_gpu_in_16_bits() {
+        for narrow in [FloatDType::F16, FloatDType::BF16] {
+            crate::testing::on_gpu(|| {
+                if crate::testing::device().supports_dtype(narrow) {
+                    losses_in_16_bits(narrow, narrow);
+                    losses_in_16_bits(FloatDType::F32, narrow);
+                } else {
+                    eprintln!("not run: the GPU has no {narrow:?}");
+                }
+            });
+        }
+    }
 }

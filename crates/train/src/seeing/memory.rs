@@ -3,8 +3,8 @@
 use burn::tensor::Device;
 
 /// The most memory that this process has used so far, in bytes: on a GPU the size of its memory
-/// pools, which never shrink; on the CPU the peak of the resident set. `None` if the system does
-/// not report it.
+/// pools, which give nothing back but pages too small for the largest tensor so far; on the CPU the
+/// peak of the resident set. `None` if the system does not report it.
 pub fn peak_memory_bytes(device: &Device) -> Option<u64> {
     match device.memory_pool_usage() {
         Some(usage) => Some(usage.bytes_reserved),
