@@ -20,7 +20,7 @@
 //! | --- | --- |
 //! | linear layers | [`linear`], [`quantized_linear`], [`block_linear`], [`int8_linear`] |
 //! | frozen weights | [`QuantizedWeight`], [`BlockWeight`], [`Int8Weight`], [`HeadWeight`] |
-//! | attention | [`attention()`], [`attend_cached`], [`attend_masked`], [`rope()`] |
+//! | attention | [`attention()`], [`append_cached`], [`attend_cached`], [`attend_masked`], [`rope()`] |
 //! | norms, activations | [`layer_norm()`], [`rms_norm()`], [`activate`], [`glu()`], [`feed_forward()`] |
 //! | dropout | [`dropout()`], [`apply_dropout`], [`without_dropout`] |
 //! | losses | [`vocabulary_loss()`], [`token_log_probs()`] |
@@ -49,6 +49,7 @@
 
 mod activation;
 mod adamw;
+mod append;
 mod attention;
 mod block_weight;
 pub mod cpu;
@@ -81,6 +82,7 @@ mod vocabulary_loss;
 
 pub use activation::activate;
 pub use adamw::{AdamW, GpuTensor, Moments, Rate, norm_of_all, starts};
+pub use append::append_cached;
 pub use attention::{
     AttentionOptions, HiddenKeys, Qkv, Span, Texts, attend_masked, attention, attention_scores,
     mean_of_values,

@@ -13,7 +13,7 @@ use crate::flex::is_trained;
 #[cfg(feature = "gpu")]
 use crate::{
     flex::is_plain,
-    gpu::product::{InferredProduct, is_software},
+    gpu::product::{SoftwareProduct, is_software},
 };
 
 /// `x · weight`, `[rows, k]` and `[k, columns]`, in the type of `x`.
@@ -22,7 +22,7 @@ use crate::{
 /// for that, and no 32-bit copy is kept for the backward pass. The CPU's body, the reference,
 /// widens the weight.
 pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    if is_trained(&weight) || weight.dtype() == x.dtype() && !is_inferred(&x) {
+    if is_trained(&weight) || weight.dtype() == x.dtype() && !is_in_software(&x) {
         let weight = weight.cast(x.dtype());
         return x.matmul(weight);
     }
@@ -46,9 +46,9 @@ pub(crate) trait FrozenProduct: Backend {
 
 impl FrozenProduct for Flex {}
 
-/// Whether CubeCL infers the kernel of a product with this: on a device in software.
+/// Whether a product with this has the kernel for devices in software.
 #[cfg(feature = "gpu")]
-fn is_inferred(x: &Tensor<2>) -> bool {
+fn is_in_software(x: &Tensor<2>) -> bool {
     use burn::backend::DispatchDevice;
     match x.device().without_autodiff().as_dispatch() {
         DispatchDevice::Cube(device) => !is_plain() && is_software(device),
@@ -57,7 +57,7 @@ fn is_inferred(x: &Tensor<2>) -> bool {
 }
 
 #[cfg(not(feature = "gpu"))]
-fn is_inferred(_: &Tensor<2>) -> bool {
+fn is_in_software(_: &Tensor<2>) -> bool {
     false
 }
 
@@ -68,7 +68,7 @@ impl FrozenProduct for burn::backend::Cube {
         if x.dtype() != weight.dtype() {
             in_16_bits::<Self>(x, weight)
         } else if is_software(x.client.device()) {
-            Self::inferred_product(x, weight)
+            Self::software_product(x, weight)
         } else {
             Self::float_matmul(x, weight)
         }
@@ -188,5 +188,35 @@ mod tests {
         for (found, expected) in run(weight).iter().zip(&expected) {
             found.assert_approx_eq::<f32>(expected, Tolerance::relative(1e-5));
         }
+    }
+
+    /// Of sizes that fill no tile, of weights that lie row after row and column after column.
+    #[cfg(feature = "wgpu")]
+    fn is_the_cpus() {
+        use crate::testing::assert_same_gradients;
+        use burn::tensor::Device;
+
+        for [rows, k, columns] in [[1, 1, 1], [5, 33, 20], [17, 12, 36], [40, 64, 4]] {
+            let weight = random([k, columns], 1.0);
+            let turned = random([columns, k], 1.0).transpose();
+            for weight in [weight, turned] {
+                let on_cpu = Tensor::<2>::from_data(weight.to_data(), &Device::flex());
+                assert_same_gradients(
+                    &[random([rows, k], 1.0)],
+                    |[x]| product(x, weight.clone()),
+                    |[x]| {
+                        let weight = on_cpu.clone().cast(x.dtype());
+                        x.matmul(weight.autodiff())
+                    },
+                );
+            }
+        }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn is_the_cpus_on_a_gpu() {
+        crate::testing::on_gpu(is_the_cpus);
+        crate::testing::on_gpu_in_16_bits(is_the_cpus);
     }
 }

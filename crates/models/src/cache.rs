@@ -1,6 +1,7 @@
 //! The key-value cache of earlier positions, kept between decoding steps.
 
 use burn::tensor::Tensor;
+use burn_peft_kernels::append_cached;
 
 /// By how many positions a full buffer grows.
 const SPARE: usize = 128;
@@ -59,34 +60,47 @@ impl KvCache {
         } else {
             (None, None)
         };
-        let keys = self.extended(keys, key);
-        let values = self.extended(values, value);
+        let earlier = [&keys, &values].into_iter().flatten();
+        let records = earlier.chain([&key, &value]).any(Tensor::is_autodiff);
+        // Tensors with a gradient are not written to.
+        let [keys, values] = if records {
+            [self.joined(keys, key), self.joined(values, value)]
+        } else {
+            let room = |buffer, new: &Tensor<4>| self.with_room(buffer, new, total);
+            let buffers = [room(keys, &key), room(values, &value)];
+            append_cached(buffers, [key, value], self.length)
+        };
         let all = |buffer: &Tensor<4>| buffer.clone().slice_dim(2, 0..total);
         let parts = (all(&keys), all(&values));
         self.layers.insert(layer, (keys, values));
         parts
     }
 
-    /// The buffer with `new` after its first `self.length` positions.
-    fn extended(&self, buffer: Option<Tensor<4>>, new: Tensor<4>) -> Tensor<4> {
-        let [batch, heads, count, head_dim] = new.dims();
-        let (past, total) = (self.length, self.length + count);
-        let room = |positions| [0..batch, 0..heads, positions, 0..head_dim];
-        let grown = || {
-            let capacity = total.next_multiple_of(SPARE);
-            Tensor::zeros([batch, heads, capacity, head_dim], &new.device())
-        };
+    /// The first `self.length` positions of the buffer, and `new`.
+    fn joined(&self, buffer: Option<Tensor<4>>, new: Tensor<4>) -> Tensor<4> {
+        match buffer {
+            Some(buffer) => Tensor::cat(vec![buffer.slice_dim(2, 0..self.length), new], 2),
+            None => new,
+        }
+    }
+
+    /// The buffer, or a larger one, with room for `total` positions like `new`.
+    fn with_room(&self, buffer: Option<Tensor<4>>, new: &Tensor<4>, total: usize) -> Tensor<4> {
         let buffer = match buffer {
-            // Tensors with a gradient are not written to.
-            Some(buffer) if new.is_autodiff() || buffer.is_autodiff() => {
-                return Tensor::cat(vec![buffer.slice_dim(2, 0..past), new], 2);
-            }
-            None if new.is_autodiff() => return new,
-            Some(buffer) if buffer.dims()[2] >= total => buffer,
-            Some(buffer) => grown().slice_assign(room(0..past), buffer.slice_dim(2, 0..past)),
-            None => grown(),
+            Some(buffer) if buffer.dims()[2] >= total => return buffer,
+            smaller => smaller,
         };
-        buffer.slice_assign(room(past..total), new)
+        let [batch, heads, _, head_dim] = new.dims();
+        let capacity = total.next_multiple_of(SPARE);
+        let options = (&new.device(), new.dtype());
+        let grown = Tensor::zeros([batch, heads, capacity, head_dim], options);
+        match buffer {
+            Some(buffer) => {
+                let past = [0..batch, 0..heads, 0..self.length, 0..head_dim];
+                grown.slice_assign(past.clone(), buffer.slice(past))
+            }
+            None => grown,
+        }
     }
 
     /// Counts the positions of a step, after its last layer.

@@ -1,125 +1,156 @@
-//! Products on devices in software, each with one kernel: it takes longer there to compile and time
-//! others than the fastest of them saves. So sums have the same order in every run, and products of
-//! the same weight share a kernel, however many rows they have.
+//! Products on devices in software: one kernel for all sizes, as it takes longer there to compile and
+//! time several than the fastest of them saves. Sums have the same order in every run.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::Shape;
-use burn_cubecl::cubecl::ir::AddressType;
-use burn_cubecl::kernel::matmul::{MatmulStrategy, init_matmul_output, matmul};
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
-use cubek::matmul::definition::{
-    MatmulElems, MatmulGlobalElems, MatmulProblem, MatmulSetupError, MatmulVectorSizes,
-};
-use cubek::matmul::launch::launch_ref;
-use cubek::matmul::multi_level::Strategy;
-use cubek::matmul::multi_level::components::tile::TileMatmulKind;
-use cubek::matmul::multi_level::routines::{UnitTilingBlueprintOptions, infer_blueprint_unit};
-use cubek::matmul::routine::BlueprintStrategy;
-use cubek::std::{InputBinding, MatrixLayout};
 
-use super::launch::{contiguous, elem};
+use super::launch::{buffer, contiguous, cubes, elem, empty};
 
-/// The number of rows that kernels are made for: some tiles are not full, so any other will do.
-const ROWS: usize = 1023;
-/// With fewer rows CubeCL's choice is another one.
-const FEWEST: usize = 16;
+/// Rows and columns of the result that a unit makes. In software a value is read in far more time
+/// than it is multiplied in, and there is room for many sums.
+const ROWS: usize = 16;
+const COLUMNS: usize = 16;
 /// How many values are read and written at once.
 const VECTOR: usize = 4;
+/// Few, so that all processors have work; the device computes so many at once.
+const UNITS: u32 = 8;
 
 fn rows_and_columns(x: &Shape, weight: &Shape) -> Shape {
     Shape::new([x.dims::<2>()[0], weight.dims::<2>()[1]])
 }
 
 #[backend_extension(Cube, Fusion)]
-pub(crate) trait InferredProduct: Backend {
+pub(crate) trait SoftwareProduct: Backend {
     /// `x · weight`, which have the same type.
     #[fusion(dtype = x, shape = rows_and_columns(x, weight))]
-    fn inferred_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn software_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-impl InferredProduct for CubeBackend {
-    fn inferred_product(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
-        let (dtype, x) = (x.dtype(), contiguous(x));
-        if let Some(layout) = layout(&x, &weight) {
-            let output = init_matmul_output(&x, &weight, dtype);
-            if launch(&x, &weight, &output, layout).is_ok() {
-                return output;
+/// A unit makes [`ROWS`] rows and [`COLUMNS`] columns of the result. `turned` says that the weight
+/// lies column after column.
+#[cube(launch_unchecked)]
+fn product<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    weight: &[Vector<F, N>],
+    output: &mut [Vector<F, N>],
+    rows: usize,
+    vectors: usize,
+    columns: usize,
+    #[comptime] turned: bool,
+    #[define(F)] _dtype: ElemType,
+) {
+    let each = N::value().comptime();
+    let across = columns.div_ceil(COLUMNS);
+    let row = ABSOLUTE_POS / across * ROWS;
+    let column = ABSOLUTE_POS % across * COLUMNS;
+    if row >= rows {
+        terminate!();
+    }
+    // Beyond the last row or column, those are computed again, and not written.
+    let mut starts = Array::<usize>::new(ROWS);
+    #[unroll]
+    for r in 0..ROWS {
+        starts[r] = min(row + r, rows - 1) * vectors;
+    }
+    let mut sums = Array::<f32>::new(comptime!(ROWS * COLUMNS));
+    #[unroll]
+    for i in 0..comptime!(ROWS * COLUMNS) {
+        sums[i] = 0.0f32;
+    }
+    let mut of_x = Array::<Vector<F, N>>::new(ROWS);
+    for step in 0..vectors {
+        #[unroll]
+        for r in 0..ROWS {
+            of_x[r] = x[starts[r] + step];
+        }
+        if turned {
+            #[unroll]
+            for c in 0..COLUMNS {
+                let of_weight = weight[min(column + c, columns - 1) * vectors + step];
+                #[unroll]
+                for r in 0..ROWS {
+                    #[unroll]
+                    for i in 0..each {
+                        let factor = f32::cast_from(of_x[r].extract(i));
+                        sums[r * COLUMNS + c] += factor * f32::cast_from(of_weight.extract(i));
+                    }
+                }
+            }
+        } else {
+            #[unroll]
+            for i in 0..each {
+                #[unroll]
+                for c in 0..comptime!(COLUMNS / each) {
+                    let at = min(column / each + c, columns / each - 1);
+                    let of_weight = weight[(step * each + i) * (columns / each) + at];
+                    #[unroll]
+                    for r in 0..ROWS {
+                        let factor = f32::cast_from(of_x[r].extract(i));
+                        #[unroll]
+                        for j in 0..each {
+                            let product = factor * f32::cast_from(of_weight.extract(j));
+                            sums[r * COLUMNS + c * each + j] += product;
+                        }
+                    }
+                }
             }
         }
-        matmul(x.clone(), weight.clone(), None, MatmulStrategy::Cube, dtype)
-            .or_else(|_| matmul(x, weight, None, MatmulStrategy::default(), dtype))
-            .expect("CubeCL has a kernel for every product")
+    }
+    #[unroll]
+    for r in 0..ROWS {
+        #[unroll]
+        for c in 0..comptime!(COLUMNS / each) {
+            if row + r < rows && column + c * each < columns {
+                let mut values = Vector::<F, N>::empty();
+                #[unroll]
+                for j in 0..each {
+                    values.insert(j, F::cast_from(sums[r * COLUMNS + c * each + j]));
+                }
+                output[((row + r) * columns + column) / each + c] = values;
+            }
+        }
     }
 }
 
-/// How the weight lies, if a product with it can have the kernel for any number of rows.
-fn layout(x: &CubeTensor, weight: &CubeTensor) -> Option<MatrixLayout> {
-    let ([rows, k], [_, columns]) = (x.shape().dims(), weight.shape().dims());
-    let fits = rows >= FEWEST && k.is_multiple_of(VECTOR) && columns.is_multiple_of(VECTOR);
-    let strides = weight.meta.strides();
-    let layout = match (strides[0], strides[1]) {
-        (row, 1) if row == columns => MatrixLayout::RowMajor,
-        (1, column) if column == k => MatrixLayout::ColMajor,
-        _ => return None,
-    };
-    fits.then_some(layout)
-}
-
-fn launch(
-    x: &CubeTensor,
-    weight: &CubeTensor,
-    output: &CubeTensor,
-    layout: MatrixLayout,
-) -> Result<(), MatmulSetupError> {
-    let ([_, k], [_, columns]) = (x.shape().dims(), weight.shape().dims());
-    let (client, dtype) = (&x.client, elem(x));
-    let types = MatmulGlobalElems {
-        lhs: dtype,
-        rhs: dtype,
-        out: dtype,
-    };
-    let rows = MatrixLayout::RowMajor;
-    let none = || Shape::new::<0>([]);
-    let problem = MatmulProblem::from_parameters(
-        ROWS,
-        columns,
-        k,
-        none(),
-        none(),
-        rows,
-        layout,
-        rows,
-        None,
-        None,
-        types.clone(),
-        AddressType::default(),
-    );
-    let vectors = MatmulVectorSizes {
-        lhs: VECTOR,
-        rhs: VECTOR,
-        out: VECTOR,
-    };
-    let options = UnitTilingBlueprintOptions {
-        swizzle: TileMatmulKind::Register.should_swizzle(client),
-        ..Default::default()
-    };
-    let plane = match client.properties().hardware.plane_size_min {
-        0 => 32,
-        units => units,
-    };
-    let (blueprint, _) =
-        infer_blueprint_unit(client, &problem, plane, false, &vectors, options, &types);
-    let strategy = Strategy::SimpleUnit(BlueprintStrategy::Forced(blueprint));
-    launch_ref(
-        &strategy.into(),
-        client,
-        InputBinding::new(x.clone().binding(), dtype),
-        InputBinding::new(weight.clone().binding(), dtype),
-        output.clone().binding(),
-        &mut MatmulElems::from_globals(&types),
-    )
+impl SoftwareProduct for CubeBackend {
+    fn software_product(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
+        let x = contiguous(x);
+        let ([rows, k], [_, columns]) = (x.shape().dims(), weight.shape().dims());
+        let strides = weight.meta.strides();
+        let turned = strides[0] == 1 && strides[1] == k;
+        let weight = if turned { weight } else { contiguous(weight) };
+        let output = empty(&x, [rows, columns], x.dtype);
+        if rows * columns == 0 {
+            return output;
+        }
+        let divides = k.is_multiple_of(VECTOR) && columns.is_multiple_of(VECTOR);
+        let vector = if divides { VECTOR } else { 1 };
+        let tiles = rows.div_ceil(ROWS) * columns.div_ceil(COLUMNS);
+        // SAFETY: rows and columns are within those of the tensors, whatever the number of units.
+        unsafe {
+            product::launch_unchecked(
+                &x.client,
+                cubes(tiles.div_ceil(UNITS as usize)),
+                CubeDim::new_1d(UNITS),
+                vector,
+                buffer(&x),
+                buffer(&weight),
+                buffer(&output),
+                rows,
+                k / vector,
+                columns,
+                turned,
+                elem(&x),
+            );
+        }
+        output
+    }
 }
 
 /// Whether this is the processor, used through a graphics API.

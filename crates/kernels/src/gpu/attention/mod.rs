@@ -3,6 +3,7 @@
 //! A table on the device says which rows a cube works on. No two cubes write the same elements, so
 //! results are the same in every run. The forward pass is one launch, the backward pass two.
 
+mod append;
 mod backward;
 mod cached;
 mod cap;
@@ -25,6 +26,7 @@ use crate::cpu::dropout::Dropout;
 use crate::gpu::launch::MOST_CUBES;
 use crate::{AttentionOptions, Qkv};
 
+pub(crate) use self::append::{append, takes_append};
 pub(crate) use self::cached::{attend_cached, takes_cache};
 
 /// The most rows of a block, which is a line of the table that [`attention`] takes.

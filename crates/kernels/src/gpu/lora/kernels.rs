@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
 use crate::gpu::mask::{Drops, factor, mask_of, no_mask};
-use crate::gpu::small_product::{Lies, Side, Tiles, place_in_tile, tile_of_product, tiles};
+use crate::gpu::small_product::{Lies, Side, Tiles, Tiling, place_in_tile, tile_of_product, tiles};
 
 const ALONG: Lies = Lies {
     along_sum: true,
@@ -41,9 +41,10 @@ pub(super) fn down<F: Float>(
     tokens: usize,
     d_in: usize,
     #[comptime] drops: bool,
+    #[comptime] tiling: Tiling,
     #[define(F)] _dtype: ElemType,
 ) {
-    let mut memory = Tiles::new();
+    let mut memory = Tiles::new(tiling);
     let mut first = 0usize;
     let left = comptime!(Lies {
         along_sum: true,
@@ -53,12 +54,12 @@ pub(super) fn down<F: Float>(
     for i in 0..a.len() {
         let layer = &layers[i];
         let r = layer.r;
-        let end = first + tiles(tokens, r);
+        let end = first + tiles(tokens, r, tiling);
         if CUBE_POS >= first && CUBE_POS < end {
             let tile = CUBE_POS - first;
             let (rows, columns) = (Side::new(0, tokens), Side::new(0, r));
             let mask = mask_of(words, &layer.dropout, drops);
-            let value = tile_of_product::<F, F>(
+            let values = tile_of_product::<F, F>(
                 x,
                 &rows,
                 &a[i],
@@ -69,10 +70,13 @@ pub(super) fn down<F: Float>(
                 &mask,
                 left,
                 ALONG,
+                tiling,
             );
-            let (row, column) = place_in_tile(r, tile);
-            if row < tokens && column < r {
-                hidden[layer.hidden_at + row * r + column] = layer.scaling * value;
+            for own in 0..comptime!(tiling.values()) {
+                let (row, column) = place_in_tile(r, tile, own, tiling);
+                if row < tokens && column < r {
+                    hidden[layer.hidden_at + row * r + column] = layer.scaling * values[own];
+                }
             }
         }
         first = end;
@@ -90,20 +94,21 @@ pub(super) fn up<F: Float>(
     outputs: &mut Sequence<Box<[F]>>,
     layers: &Sequence<Layer>,
     tokens: usize,
+    #[comptime] tiling: Tiling,
     #[define(F)] _dtype: ElemType,
 ) {
-    let mut memory = Tiles::new();
+    let mut memory = Tiles::new(tiling);
     let mask = no_mask();
     let mut first = 0usize;
     #[unroll]
     for i in 0..b.len() {
         let layer = &layers[i];
         let (r, d_out) = (layer.r, layer.d_out);
-        let end = first + tiles(tokens, d_out);
+        let end = first + tiles(tokens, d_out, tiling);
         if CUBE_POS >= first && CUBE_POS < end {
             let tile = CUBE_POS - first;
             let (rows, columns) = (Side::new(layer.hidden_at, tokens), Side::new(0, d_out));
-            let change = tile_of_product::<f32, F>(
+            let changes = tile_of_product::<f32, F>(
                 hidden,
                 &rows,
                 &b[i],
@@ -114,19 +119,22 @@ pub(super) fn up<F: Float>(
                 &mask,
                 ALONG,
                 ALONG,
+                tiling,
             );
-            let (row, column) = place_in_tile(d_out, tile);
-            if row < tokens && column < d_out {
-                let at = row * d_out + column;
-                let mut value = f32::cast_from(products[i][at]) + change;
-                if comptime!(biases.len() == b.len()) {
-                    value += f32::cast_from(biases[i][column]);
+            for own in 0..comptime!(tiling.values()) {
+                let (row, column) = place_in_tile(d_out, tile, own, tiling);
+                if row < tokens && column < d_out {
+                    let at = row * d_out + column;
+                    let mut value = f32::cast_from(products[i][at]) + changes[own];
+                    if comptime!(biases.len() == b.len()) {
+                        value += f32::cast_from(biases[i][column]);
+                    }
+                    if comptime!(residuals.len() == b.len()) {
+                        value += f32::cast_from(residuals[i][at]);
+                    }
+                    let output = &mut outputs[i];
+                    output[at] = F::cast_from(value);
                 }
-                if comptime!(residuals.len() == b.len()) {
-                    value += f32::cast_from(residuals[i][at]);
-                }
-                let output = &mut outputs[i];
-                output[at] = F::cast_from(value);
             }
         }
         first = end;
@@ -143,9 +151,10 @@ pub(super) fn gradients_up<F: Float>(
     gradients: &mut [F],
     layers: &Sequence<Layer>,
     tokens: usize,
+    #[comptime] tiling: Tiling,
     #[define(F)] _dtype: ElemType,
 ) {
-    let mut memory = Tiles::new();
+    let mut memory = Tiles::new(tiling);
     let mask = no_mask();
     let mut first = 0usize;
     #[unroll]
@@ -153,11 +162,11 @@ pub(super) fn gradients_up<F: Float>(
         let layer = &layers[i];
         let (r, d_out) = (layer.r, layer.d_out);
         let (outputs, ranks) = (Side::new(0, d_out), Side::new(0, r));
-        let end = first + tiles(tokens, r);
+        let end = first + tiles(tokens, r, tiling);
         if CUBE_POS >= first && CUBE_POS < end {
             let tile = CUBE_POS - first;
             let rows = Side::new(0, tokens);
-            let value = tile_of_product::<F, F>(
+            let values = tile_of_product::<F, F>(
                 &grads[i],
                 &rows,
                 &b[i],
@@ -168,18 +177,21 @@ pub(super) fn gradients_up<F: Float>(
                 &mask,
                 ALONG,
                 ACROSS,
+                tiling,
             );
-            let (row, column) = place_in_tile(r, tile);
-            if row < tokens && column < r {
-                of_hidden[layer.hidden_at + row * r + column] = layer.scaling * value;
+            for own in 0..comptime!(tiling.values()) {
+                let (row, column) = place_in_tile(r, tile, own, tiling);
+                if row < tokens && column < r {
+                    of_hidden[layer.hidden_at + row * r + column] = layer.scaling * values[own];
+                }
             }
         }
         first = end;
-        let end = first + tiles(d_out, r);
+        let end = first + tiles(d_out, r, tiling);
         if CUBE_POS >= first && CUBE_POS < end {
             let tile = CUBE_POS - first;
             let ranks = Side::new(layer.hidden_at, r);
-            let value = tile_of_product::<F, f32>(
+            let values = tile_of_product::<F, f32>(
                 &grads[i],
                 &outputs,
                 hidden,
@@ -190,10 +202,13 @@ pub(super) fn gradients_up<F: Float>(
                 &mask,
                 ACROSS,
                 ACROSS,
+                tiling,
             );
-            let (row, column) = place_in_tile(r, tile);
-            if row < d_out && column < r {
-                gradients[layer.of_b_at + row * r + column] = F::cast_from(value);
+            for own in 0..comptime!(tiling.values()) {
+                let (row, column) = place_in_tile(r, tile, own, tiling);
+                if row < d_out && column < r {
+                    gradients[layer.of_b_at + row * r + column] = F::cast_from(values[own]);
+                }
             }
         }
         first = end;
@@ -214,9 +229,10 @@ pub(super) fn gradients_down<F: Float>(
     tokens: usize,
     d_in: usize,
     #[comptime] drops: bool,
+    #[comptime] tiling: Tiling,
     #[define(F)] _dtype: ElemType,
 ) {
-    let mut memory = Tiles::new();
+    let mut memory = Tiles::new(tiling);
     let mut first = 0usize;
     let right = comptime!(Lies {
         along_sum: false,
@@ -227,12 +243,12 @@ pub(super) fn gradients_down<F: Float>(
     for i in 0..a.len() {
         let layer = &layers[i];
         let r = layer.r;
-        let end = first + tiles(r, d_in);
+        let end = first + tiles(r, d_in, tiling);
         if CUBE_POS >= first && CUBE_POS < end {
             let tile = CUBE_POS - first;
             let ranks = Side::new(layer.hidden_at, r);
             let mask = mask_of(words, &layer.dropout, drops);
-            let value = tile_of_product::<f32, F>(
+            let values = tile_of_product::<f32, F>(
                 of_hidden,
                 &ranks,
                 x,
@@ -243,28 +259,31 @@ pub(super) fn gradients_down<F: Float>(
                 &mask,
                 ACROSS,
                 right,
+                tiling,
             );
-            let (row, column) = place_in_tile(d_in, tile);
-            if row < r && column < d_in {
-                gradients[layer.of_a_at + row * d_in + column] = F::cast_from(value);
+            for own in 0..comptime!(tiling.values()) {
+                let (row, column) = place_in_tile(d_in, tile, own, tiling);
+                if row < r && column < d_in {
+                    gradients[layer.of_a_at + row * d_in + column] = F::cast_from(values[own]);
+                }
             }
         }
         first = end;
     }
     if comptime!(of_x.len() == 1) {
-        let end = first + tiles(tokens, d_in);
+        let end = first + tiles(tokens, d_in, tiling);
         if CUBE_POS >= first && CUBE_POS < end {
             let tile = CUBE_POS - first;
-            let (row, column) = place_in_tile(d_in, tile);
-            let at = row * d_in + column;
-            let is_value = row < tokens && column < d_in;
-            let mut sum = 0.0f32;
+            let mut sums = Array::<f32>::new(comptime!(tiling.values()));
+            for own in 0..comptime!(tiling.values()) {
+                sums[own] = 0.0f32;
+            }
             #[unroll]
             for i in 0..a.len() {
                 let layer = &layers[i];
                 let rows = Side::new(layer.hidden_at, tokens);
                 let mask = mask_of(words, &layer.dropout, drops);
-                let mut change = tile_of_product::<f32, F>(
+                let changes = tile_of_product::<f32, F>(
                     of_hidden,
                     &rows,
                     &a[i],
@@ -275,21 +294,29 @@ pub(super) fn gradients_down<F: Float>(
                     &mask,
                     ALONG,
                     ACROSS,
+                    tiling,
                 );
-                if drops {
-                    change *= factor(&mask, row as u32, column as u32);
-                }
-                if comptime!(products.len() == a.len()) {
-                    let product = &products[i];
-                    if is_value {
-                        change += f32::cast_from(product[at]);
+                for own in 0..comptime!(tiling.values()) {
+                    let (row, column) = place_in_tile(d_in, tile, own, tiling);
+                    let mut change = changes[own];
+                    if drops {
+                        change *= factor(&mask, row as u32, column as u32);
                     }
+                    if comptime!(products.len() == a.len()) {
+                        let product = &products[i];
+                        if row < tokens && column < d_in {
+                            change += f32::cast_from(product[row * d_in + column]);
+                        }
+                    }
+                    sums[own] += change;
                 }
-                sum += change;
             }
-            if is_value {
-                let of_x = &mut of_x[0];
-                of_x[at] = F::cast_from(sum);
+            for own in 0..comptime!(tiling.values()) {
+                let (row, column) = place_in_tile(d_in, tile, own, tiling);
+                if row < tokens && column < d_in {
+                    let of_x = &mut of_x[0];
+                    of_x[row * d_in + column] = F::cast_from(sums[own]);
+                }
             }
         }
     }

@@ -15,7 +15,8 @@ use super::several::{MOST_LAYERS, Several, SeveralMetadata};
 use crate::flex::{Optional, OptionalMetadata};
 use crate::gpu::launch::{buffer, contiguous, cubes, elem, empty, empty_like, together, view};
 use crate::gpu::mask::{DropsLaunch, Masked, drops_of_each, no_drops};
-use crate::gpu::small_product::{tile_units, tiles};
+use crate::gpu::product::is_software;
+use crate::gpu::small_product::{Tiling, tiles};
 
 /// The arguments of a layer that are not tensors.
 #[derive(Clone, Copy, Debug)]
@@ -151,10 +152,10 @@ fn drops(factors: &[Factors], like: &CubeTensor) -> (BufferArg, Vec<DropsLaunch>
 }
 
 /// Workgroups for the tiles of matrices of these sizes.
-fn of_tiles(sizes: impl IntoIterator<Item = [usize; 2]>) -> CubeCount {
+fn of_tiles(sizes: impl IntoIterator<Item = [usize; 2]>, tiling: Tiling) -> CubeCount {
     let tiles = sizes
         .into_iter()
-        .map(|[rows, columns]| tiles(rows, columns));
+        .map(|[rows, columns]| tiles(rows, columns, tiling));
     cubes(tiles.sum())
 }
 
@@ -170,12 +171,13 @@ impl LoraPasses for CubeBackend {
         let sizes: Vec<_> = sizes.collect();
         let hidden = empty(&x, [tokens * a.iter().map(r).sum::<usize>()], DType::F32);
         let (words, dropout, drop) = drops(&factors, &x);
+        let tiling = Tiling::tall(is_software(&x.device));
         // SAFETY: places are checked against the sizes of the matrices.
         unsafe {
             down::launch_unchecked(
                 &x.client,
-                of_tiles(a.iter().map(|a| [tokens, r(a)])),
-                tile_units(),
+                of_tiles(a.iter().map(|a| [tokens, r(a)]), tiling),
+                tiling.cube_dim(),
                 buffer(&x),
                 buffers(&a),
                 buffer(&hidden),
@@ -184,6 +186,7 @@ impl LoraPasses for CubeBackend {
                 tokens,
                 d_in,
                 drop,
+                tiling,
                 elem(&x),
             );
         }
@@ -211,12 +214,13 @@ impl LoraPasses for CubeBackend {
         let sizes: Vec<_> = sizes.collect();
         let outputs: Vec<_> = products.iter().map(empty_like).collect();
         let undropped = repeat_with(no_drops);
+        let tiling = Tiling::wide(is_software(&hidden.device));
         // SAFETY: as above.
         unsafe {
             up::launch_unchecked(
                 &hidden.client,
-                of_tiles(sizes.iter().map(|layer| [tokens, layer.d_out])),
-                tile_units(),
+                of_tiles(sizes.iter().map(|layer| [tokens, layer.d_out]), tiling),
+                tiling.cube_dim(),
                 buffers(&products),
                 buffer(&hidden),
                 buffers(&b),
@@ -225,6 +229,7 @@ impl LoraPasses for CubeBackend {
                 buffers(&outputs),
                 numbers(tokens, &sizes, &[Factors::NONE; MOST_LAYERS], undropped),
                 tokens,
+                tiling,
                 elem(&products[0]),
             );
         }
@@ -264,12 +269,14 @@ impl LoraPasses for CubeBackend {
         let down_tiles = down_tiles.chain(of_x.iter().map(|_| [tokens, d_in]));
         let undropped = repeat_with(no_drops);
         let (words, dropout, drop) = drops(&factors, &x);
+        let software = is_software(&x.device);
+        let (tall, wide) = (Tiling::tall(software), Tiling::wide(software));
         // SAFETY: as above.
         unsafe {
             gradients_up::launch_unchecked(
                 &x.client,
-                of_tiles(up_tiles),
-                tile_units(),
+                of_tiles(up_tiles, tall),
+                tall.cube_dim(),
                 buffers(&grads),
                 buffer(&hidden),
                 buffers(&b),
@@ -277,12 +284,13 @@ impl LoraPasses for CubeBackend {
                 buffer(&gradients),
                 numbers(tokens, &sizes, &factors, undropped),
                 tokens,
+                tall,
                 elem(&x),
             );
             gradients_down::launch_unchecked(
                 &x.client,
-                of_tiles(down_tiles),
-                tile_units(),
+                of_tiles(down_tiles, wide),
+                wide.cube_dim(),
                 buffer(&of_hidden),
                 buffer(&x),
                 buffers(&a),
@@ -294,6 +302,7 @@ impl LoraPasses for CubeBackend {
                 tokens,
                 d_in,
                 drop,
+                wide,
                 elem(&x),
             );
         }
