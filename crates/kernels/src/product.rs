@@ -217,6 +217,5 @@ mod tests {
     #[test]
     fn is_the_cpus_on_a_gpu() {
         crate::testing::on_gpu(is_the_cpus);
-        crate::testing::on_gpu_in_16_bits(is_the_cpus);
     }
 }
