@@ -209,6 +209,14 @@ impl Lab {
         serde_json::from_str(&self.ok(args)).unwrap()
     }
 
+    /// The loss that `peft eval` finds on a file, for a model that these options choose.
+    #[track_caller]
+    pub fn loss(&self, data: &str, model: &[&str]) -> f64 {
+        let eval = ["eval", "--json", "--data", data];
+        let found = self.ok_json(&[&eval[..], model].concat());
+        found["loss"].as_f64().unwrap()
+    }
+
     /// Calls `peft`, which has to fail with code 1 and a message of a few lines that contains all
     /// of `named`. Returns its standard error.
     #[track_caller]

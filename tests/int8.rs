@@ -140,18 +140,8 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
     );
     let run = |keys: &[&str]| -> [f64; 2] {
         let loss = two_hundred_steps(&lab, keys);
-        let on_base = lab.ok_json(&[
-            "eval",
-            "--model",
-            &model,
-            "--adapter",
-            "out",
-            "--data",
-            &data,
-            "--json",
-        ]);
-        println!("{on_base}");
-        [loss, on_base["loss"].as_f64().unwrap()]
+        let on_base = lab.loss(&data, &["--model", &model, "--adapter", "out"]);
+        [loss, on_base]
     };
     let expected = run(&[]);
     let found = run(&[
@@ -298,11 +288,7 @@ fn a_base_in_q8_0_keeps_the_codes_of_its_file() {
     let set: Vec<&str> = set.chain(["--set", "model=wide.gguf"]).collect();
     lab.ok(&[&["train", "train.toml"], &set[..]].concat());
     let on_it = ["--model", "wide.gguf", "--adapter", "out"];
-    let loss = |flags: &[&str]| {
-        let more = ["--data", "train.jsonl", "--json"];
-        let out = lab.ok_json(&[&["eval"], &on_it[..], &more, flags].concat());
-        out["loss"].as_f64().unwrap()
-    };
+    let loss = |flags: &[&str]| lab.loss("train.jsonl", &[&on_it[..], flags].concat());
     let (found, expected) = (loss(&flags), loss(&[]));
     let off = (found - expected).abs() / expected;
     assert!(

@@ -166,20 +166,9 @@ fn losses(model: &File, way: Way, more: &[&str]) -> [f64; 2] {
         args.extend(["--set".into(), key]);
     }
     let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let on_base = [
-        "eval",
-        "--model",
-        &model,
-        "--adapter",
-        "out",
-        "--data",
-        &validation,
-        "--json",
-    ];
-    [
-        *evaluations(&out).last().unwrap(),
-        lab.ok_json(&on_base)["loss"].as_f64().unwrap(),
-    ]
+    let on_base = ["--model", &model, "--adapter", "out"];
+    let losses = evaluations(&out);
+    [*losses.last().unwrap(), lab.loss(&validation, &on_base)]
 }
 
 fn measure(model: &File, way: Way, length: usize, train: Option<&[&str]>) -> Exact {

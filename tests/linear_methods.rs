@@ -16,7 +16,7 @@ use burn_peft::{
 };
 
 use crate::common::device;
-use crate::conformance::fixtures;
+use crate::conformance::{assert_close, fixtures};
 
 #[derive(Module, Adaptable, Debug)]
 pub struct Net {
@@ -72,18 +72,9 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn assert_close(case: &Path, what: &str, found: TensorData, expected: &TensorData) {
-    let (found, expected) = (found.convert::<f32>(), expected.clone().convert::<f32>());
-    let values = |data: &TensorData| data.iter::<f32>().collect::<Vec<_>>();
-    let (found, expected) = (values(&found), values(&expected));
-    assert_eq!(found.len(), expected.len(), "{}: {what}", case.display());
-    for (index, (a, b)) in found.iter().zip(&expected).enumerate() {
-        assert!(
-            (a - b).abs() <= 1e-4 * b.abs().max(1.0),
-            "{}: {what}[{index}] is {a}, PEFT has {b}",
-            case.display()
-        );
-    }
+fn assert_near(case: &Path, what: &str, found: &TensorData, expected: &TensorData) {
+    let [found, expected] = [found, expected].map(|data| data.iter::<f32>().collect::<Vec<_>>());
+    assert_close(case, what, &found, &expected);
 }
 
 #[test]
@@ -93,15 +84,15 @@ fn outputs_with_without_and_merged() {
         let expected = read(&case.join("expected.safetensors"));
         let model = PeftModel::from_pretrained(net(), &case, true).unwrap();
         let output = model.forward(x.clone()).into_data();
-        assert_close(&case, "output", output, &expected["output"]);
+        assert_near(&case, "output", &output, &expected["output"]);
         // A trained bias is not switched off with the adapter.
         let biases = ["boft", "miss", "delora"];
         if !biases.iter().any(|name| case.ends_with(name)) {
             let base = model.disable_adapter(|model| model.forward(x.clone()));
-            assert_close(&case, "base", base.into_data(), &expected["base"]);
+            assert_near(&case, "base", &base.into_data(), &expected["base"]);
         }
         let merged = model.merge_and_unload(true).unwrap().forward(x.clone());
-        assert_close(&case, "merged", merged.into_data(), &expected["merged"]);
+        assert_near(&case, "merged", &merged.into_data(), &expected["merged"]);
     }
 }
 
@@ -127,7 +118,7 @@ fn gradients_and_eight_losses() {
                 assert!(!found.is_empty());
                 for (key, gradient) in found {
                     let expected = &expected[&format!("grad.{key}")];
-                    assert_close(&case, &key, gradient.expect(&key), expected);
+                    assert_near(&case, &key, &gradient.expect(&key), expected);
                 }
             }
             let gradients = GradientsParams::from_grads(gradients, &model);
@@ -136,7 +127,7 @@ fn gradients_and_eight_losses() {
             model.after_step(step + 1, &StepGradients::default());
         }
         let losses = TensorData::new(losses, [8]);
-        assert_close(&case, "losses", losses, &expected["losses"]);
+        assert_near(&case, "losses", &losses, &expected["losses"]);
     }
 }
 
@@ -210,7 +201,7 @@ fn shira_draws_what_pytorch_draws() {
         let expected = read(path);
         for (key, data) in &found {
             if key.ends_with("shira_indices") {
-                assert_close(path, key, data.clone(), &expected[key]);
+                assert_near(path, key, data, &expected[key]);
             }
         }
     };
@@ -235,7 +226,7 @@ fn boft_leaves_out_blocks() {
     let (x, _) = inputs();
     let expected = read(&case.join("expected.safetensors"));
     let output = model.forward(x.clone()).into_data();
-    assert_close(&case, "output", output, &expected["output"]);
+    assert_near(&case, "output", &output, &expected["output"]);
 
     let without = read(&fixtures().join("linear/boft_dropout.safetensors"));
     let (model, x) = (model.train(), x.autodiff());

@@ -236,13 +236,7 @@ fn the_commands_convert_too() {
     .concat());
     let convert = ["convert", "--adapter", "pissa", "--initial", "initial"];
     lab.ok(&[&convert[..], &["--output", "converted"]].concat());
-    let loss = |adapter: &str| {
-        let data = ["--data", "train.jsonl", "--json"];
-        let args = ["eval", "--model", "model", "--adapter", adapter];
-        lab.ok_json(&[&args[..], &data].concat())["loss"]
-            .as_f64()
-            .unwrap()
-    };
+    let loss = |adapter| lab.loss("train.jsonl", &["--model", "model", "--adapter", adapter]);
     let expected = loss("pissa");
     for name in ["plain", "converted"] {
         assert!((loss(name) - expected).abs() < 1e-4, "{name}");

@@ -107,11 +107,7 @@ fn the_quick_start_trains_a_model_of_every_layout() {
         lab.ok(&[&["merge"], &adapter[..], &["--output", "merged"]].concat());
         let data = fixtures().join("../../data/quickstart/validation.jsonl");
         let data = format!("{}[:4]", data.display());
-        let loss = |model: &[&str]| {
-            let eval = ["eval", "--json", "--data", &data];
-            let found = lab.ok_json(&[&eval[..], model].concat());
-            found["loss"].as_f64().unwrap()
-        };
+        let loss = |model: &[&str]| lab.loss(&data, model);
         let (adapted, merged) = (loss(&adapter), loss(&["--model", "merged"]));
         near(family, &[merged], &[adapted], 1e-4);
         assert!(adapted < losses[0] - 0.05, "{family}: {adapted}");

@@ -388,22 +388,10 @@ fn the_commands_take_several() {
             .starts_with("cat of 2 adapters: rank 8, 2 layers"),
         "{nothing:?}"
     );
-    let loss = |adapter: &[&str]| -> Value {
-        let args = [
-            &[
-                "eval",
-                "--model",
-                "model",
-                "--data",
-                "train.jsonl",
-                "--json",
-            ],
-            adapter,
-        ];
-        lab.ok_json(&args.concat())["loss"].clone()
-    };
+    let on_model = ["--model", "model"];
+    let loss = |adapter: &[&str]| lab.loss("train.jsonl", &[&on_model, adapter].concat());
     let (plain, combined) = (loss(&[]), loss(&["--adapter", "nothing"]));
-    assert!((plain.as_f64().unwrap() - combined.as_f64().unwrap()).abs() < 1e-6);
+    assert!((plain - combined).abs() < 1e-6);
     assert_eq!(
         lab.names("nothing"),
         ["adapter_config.json", "adapter_model.safetensors"]

@@ -265,12 +265,7 @@ fn an_embedding_that_is_merged_alone_unties_the_head() {
         let answer = lab.peft(&[&args[..], &["--output", &merged]].concat());
         assert_eq!(answer.code, Some(0), "{answer:?}");
         assert_eq!(answer.err.contains("lm_head has a weight of its own"), said);
-        let loss = |args: &[&str]| {
-            let data = ["--data", "train.jsonl", "--json"];
-            lab.ok_json(&[&["eval"], args, &data].concat())["loss"]
-                .as_f64()
-                .unwrap()
-        };
+        let loss = |args: &[&str]| lab.loss("train.jsonl", args);
         let expected = loss(&["--model", "model", "--adapter", &adapter]);
         let found = loss(&["--model", &merged]);
         assert!((found - expected).abs() < 1e-4, "{set}: {found} {expected}");
