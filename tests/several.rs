@@ -10,7 +10,6 @@ use burn_peft::config::InitLoraWeights;
 use burn_peft::methods::PromptTuningConfig;
 use burn_peft::{BASE_ROW, LoraConfig, PeftModel, files, get_peft_model, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
-use serde_json::Value;
 
 use crate::common::Lab;
 use crate::common::device;
@@ -415,7 +414,7 @@ fn the_commands_take_several() {
         "ties",
     ];
     lab.ok(&[&ties[..], &["--density", "0.2", "--output", "ties"]].concat());
-    assert!(loss(&["--adapter", "ties"]).is_f64());
+    assert!(loss(&["--adapter", "ties"]).is_finite());
 
     let convert = |rank: &str, output: &str| {
         let args = [
@@ -439,7 +438,7 @@ fn the_commands_take_several() {
         "{exact:?}"
     );
     let (a, b) = (loss(&["--adapter", "a"]), loss(&["--adapter", "converted"]));
-    assert!((a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-4);
+    assert!((a - b).abs() < 1e-4);
     convert("17", "none").failed(&["r = 17", "16 singular values"]);
 
     // The rows of a batch use different adapters.
