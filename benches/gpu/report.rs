@@ -190,6 +190,8 @@ fn child<T: serde::de::DeserializeOwned>(
     }
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--device").arg(&given.device).args(arguments);
+    // The reason is to be the last thing that it prints.
+    command.env("RUST_BACKTRACE", "0");
     if given.smoke {
         command.arg("--smoke");
     }
