@@ -13,7 +13,7 @@ use burn::tensor::{Device, Int, IntDType, Tensor};
 use crate::cpu::dropout;
 use crate::cpu::random::{self, MIX_1, MIX_2, SPREAD, seed_words};
 use crate::draw_seed;
-use crate::flex::{contiguous, takes, tensor_of, values};
+use crate::flex::{contiguous, takes, tensor_of, values, with_flag};
 use crate::seed::{Drawn, first_row, next_drawn};
 
 /// On devices that record gradients, sets a share `probability` of the values of `x`,
@@ -48,19 +48,12 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
 }
 
 thread_local! {
-    static DROPS: Cell<bool> = const { Cell::new(true) };
+    pub(crate) static DROPS: Cell<bool> = const { Cell::new(true) };
 }
 
 /// Runs `body` without any dropout, on this thread.
 pub fn without_dropout<R>(body: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            DROPS.set(self.0);
-        }
-    }
-    let _restore = Restore(DROPS.replace(false));
-    body()
+    with_flag(&DROPS, false, body)
 }
 
 /// Whether dropout acts on this thread.

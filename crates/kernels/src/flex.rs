@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::LazyLock;
+use std::thread::LocalKey;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::ops::FloatTensorOps;
@@ -12,6 +13,7 @@ use burn_flex::FlexTensor;
 use bytemuck::Pod;
 
 use crate::cpu::{Matrix, Weight};
+use crate::dropout;
 
 /// `BURN_PEFT_KERNELS=plain` leaves every operation to its plain body.
 static PLAIN: LazyLock<bool> =
@@ -23,27 +25,38 @@ thread_local! {
 
 /// Runs `body` with the plain bodies of all operations on this thread, for comparison.
 pub fn with_plain_bodies<R>(body: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
+    with_flag(&PLAIN_HERE, true, body)
+}
+
+/// Runs `body` with another value of a flag of this thread.
+pub(crate) fn with_flag<R>(
+    flag: &'static LocalKey<Cell<bool>>,
+    value: bool,
+    body: impl FnOnce() -> R,
+) -> R {
+    struct Restore(&'static LocalKey<Cell<bool>>, bool);
     impl Drop for Restore {
         fn drop(&mut self) {
-            PLAIN_HERE.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _restore = Restore(PLAIN_HERE.replace(true));
+    let _restore = Restore(flag, flag.replace(value));
     body()
 }
 
 /// Runs `body` on one of the threads that the specialised bodies share their work among. Each of
-/// the many small products of a token then begins at once; from any other thread it would first
-/// wait for one of those threads to wake.
+/// the many small products of a token, or of a step, then begins at once; from any other thread it
+/// would first wait for one of those threads to wake.
+///
+/// [`with_plain_bodies`] and [`without_dropout`](crate::without_dropout) act as on the calling
+/// thread; a [seed](crate::with_seed) has to be set in `body`.
 pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
-    let plain = PLAIN_HERE.get();
+    let (plain, drops) = (PLAIN_HERE.get(), dropout::drops());
+    // That thread may be waiting in the middle of another call, whose flags are not ours.
     rayon::scope(move |_| {
-        if plain {
-            with_plain_bodies(body)
-        } else {
-            body()
-        }
+        with_flag(&PLAIN_HERE, plain, || {
+            with_flag(&dropout::DROPS, drops, body)
+        })
     })
 }
 
@@ -220,5 +233,26 @@ pub(crate) fn on_device(values: Vec<f32>, shape: [usize; 2], device: &Device) ->
         tensor.autodiff()
     } else {
         tensor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::without_dropout;
+
+    /// The flags of the calling thread act among the others, and stay what they were there.
+    #[test]
+    fn flags_come_along() {
+        let flags = || [is_plain(), dropout::drops()];
+        let outside = flags();
+        let inside = with_plain_bodies(|| without_dropout(|| among_threads(flags)));
+        assert_eq!(inside, [true, false]);
+        assert_eq!(among_threads(flags), outside);
+        let nested = among_threads(|| {
+            let first = with_plain_bodies(|| among_threads(flags));
+            [first, flags()]
+        });
+        assert_eq!(nested, [[true, outside[1]], outside]);
     }
 }

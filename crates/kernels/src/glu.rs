@@ -135,15 +135,9 @@ impl<C: CheckpointStrategy> GluKernel for Autodiff<Flex, C> {
         let inner_up = up.as_ref().map(|up| up.primitive().clone());
         let nodes = [gate.node(), or_constant::<C>(up).node()];
         let gate = gate.into_primitive();
-        let output = Flex::glu_kernel(gate.clone(), Optional::new(inner_up.clone()), call);
         match GluBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let kept = State {
-                    shape: gate.shape().dims(),
-                    gate: Kept::new(gate, call.keeps_narrow),
-                    up: inner_up.map(|up| Kept::new(up, call.keeps_narrow)),
-                    activation: call.activation,
-                };
+                let (output, kept) = output_and_kept(gate, inner_up, call);
                 let again = Remade::new({
                     let kept = kept.clone();
                     move || kept.output()
@@ -152,7 +146,38 @@ impl<C: CheckpointStrategy> GluKernel for Autodiff<Flex, C> {
                 can_remake::<C>(&output, &again);
                 output
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(Flex::glu_kernel(gate, Optional::new(inner_up), call))
+            }
+        }
+    }
+}
+
+/// The output, and what is kept for its gradient.
+fn output_and_kept(
+    gate: FloatTensor<Flex>,
+    up: Option<FloatTensor<Flex>>,
+    call: Call,
+) -> (FloatTensor<Flex>, State) {
+    let shape = gate.shape().dims();
+    let state = |gate, up| State {
+        gate,
+        up,
+        shape,
+        activation: call.activation,
+    };
+    match up {
+        Some(up) if call.keeps_narrow => {
+            let (gate, up) = (contiguous(gate), contiguous(up));
+            let (output, bits) = cpu::glu_narrowing(call.activation, values(&gate), values(&up));
+            let [gate, up] = bits.map(|bits| Kept::Narrow(Arc::new(bits)));
+            (tensor_of(output, shape), state(gate, Some(up)))
+        }
+        up => {
+            let output = Flex::glu_kernel(gate.clone(), Optional::new(up.clone()), call);
+            let narrow = call.keeps_narrow;
+            let kept = state(Kept::new(gate, narrow), up.map(|up| Kept::new(up, narrow)));
+            (output, kept)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use bytemuck::Pod;
 use rayon::prelude::*;
 
 /// The number of values below which work is not worth waking a second thread.
@@ -9,8 +10,13 @@ const WORTH_SHARING: usize = 1 << 14;
 
 /// A vector of `length` values. `fill` must write every one, and must not read one before that.
 pub fn filled(length: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    filled_as(length, fill)
+}
+
+/// As [`filled`], for any type whose bits are all valid.
+pub fn filled_as<T: Pod>(length: usize, fill: impl FnOnce(&mut [T])) -> Vec<T> {
     let mut values = Vec::with_capacity(length);
-    // SAFETY: any bits are a valid `f32`, nothing is dropped, and `fill` writes every value before
+    // SAFETY: any bits are a valid `T`, nothing is dropped, and `fill` writes every value before
     // anyone reads it. Clearing the memory first would cost another pass.
     #[allow(clippy::uninit_vec)]
     unsafe {

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::activation::{ActivationKind, gated_into, gated_slopes_into};
-use super::buffer::{filled, filled_rows, for_row_pairs, for_rows};
-use super::narrow::widen;
+use rayon::prelude::*;
+
+use super::buffer::{filled, filled_as, filled_rows, for_row_pairs, for_rows};
+use super::narrow::{round, widen};
 
 /// Values in 32 bits, or in 16 as the bits of bf16.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,36 @@ pub fn glu(kind: ActivationKind, gate: Values<'_>, up: Values<'_>) -> Vec<f32> {
         let gate = gate.piece(piece.clone(), &mut of_gate);
         gated_into(kind, gate, up.piece(piece, &mut of_up), out);
     })
+}
+
+/// Values of a piece of [`glu_narrowing`]: all arrays of a piece fit into the second-level cache.
+const PIECE: usize = 1 << 14;
+
+/// As [`glu`], and both inputs rounded to bf16.
+///
+/// # Panics
+/// If `gate` and `up` differ in length.
+pub fn glu_narrowing(kind: ActivationKind, gate: &[f32], up: &[f32]) -> (Vec<f32>, [Vec<u16>; 2]) {
+    assert_eq!(gate.len(), up.len());
+    let (mut gate_bits, mut up_bits) = (Vec::new(), Vec::new());
+    let output = filled(gate.len(), |out| {
+        gate_bits = filled_as(gate.len(), |gate_bits| {
+            up_bits = filled_as(up.len(), |up_bits| {
+                let outputs = (out.par_chunks_mut(PIECE)).zip(
+                    gate_bits
+                        .par_chunks_mut(PIECE)
+                        .zip(up_bits.par_chunks_mut(PIECE)),
+                );
+                let inputs = gate.par_chunks(PIECE).zip(up.par_chunks(PIECE));
+                outputs.zip(inputs).for_each(|((out, bits), (gate, up))| {
+                    round(gate, bits.0);
+                    round(up, bits.1);
+                    gated_into(kind, gate, up, out);
+                });
+            });
+        });
+    });
+    (output, [gate_bits, up_bits])
 }
 
 /// The gradients of `gate` and `up`, given that of [`glu`]'s output.
@@ -115,4 +147,25 @@ pub fn packed_glu_backward(
             }
         });
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::narrow::narrowed;
+
+    /// Output and rounded inputs are those of the single functions, to the bit.
+    #[test]
+    fn narrows_what_it_reads() {
+        for length in [0, 5, PIECE, 2 * PIECE + 7] {
+            let number = |at: usize| (at * 7919 % 1009) as f32 / 100.0 - 5.0;
+            let gate: Vec<f32> = (0..length).map(number).collect();
+            let up: Vec<f32> = (1..=length).map(number).collect();
+            for kind in [ActivationKind::Silu, ActivationKind::GeluTanh] {
+                let (output, bits) = glu_narrowing(kind, &gate, &up);
+                assert!(output == glu(kind, Values::Wide(&gate), Values::Wide(&up)));
+                assert!(bits == [narrowed(&gate), narrowed(&up)]);
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::buffer::{filled_rows, vectorised};
+use super::buffer::{filled_as, filled_rows, vectorised};
 
 /// The number of values that a thread rounds at a time.
 const PIECE: usize = 1 << 15;
@@ -16,7 +16,7 @@ vectorised! {
     }
 
     /// The bits of values, rounded to nearest even.
-    fn round<'a>(values: &'a [f32], out: &'a mut [u16]) {
+    pub(in crate::cpu) fn round<'a>(values: &'a [f32], out: &'a mut [u16]) {
         for (out, value) in out.iter_mut().zip(values) {
             let bits = value.to_bits();
             let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
@@ -29,11 +29,11 @@ vectorised! {
 
 /// The values rounded to bf16, to nearest even.
 pub fn narrowed(values: &[f32]) -> Vec<u16> {
-    let mut out = vec![0; values.len()];
-    out.par_chunks_mut(PIECE)
-        .zip(values.par_chunks(PIECE))
-        .for_each(|(out, values)| round(values, out));
-    out
+    filled_as(values.len(), |out| {
+        out.par_chunks_mut(PIECE)
+            .zip(values.par_chunks(PIECE))
+            .for_each(|(out, values)| round(values, out));
+    })
 }
 
 /// The values of these bits of bf16.

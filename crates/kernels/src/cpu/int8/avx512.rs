@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::body::{Body, Part, Tile};
-use super::left_avx512::round_row;
+use super::left_avx512::round_rows;
 use super::matrix::{BLOCK_BYTES, LARGEST, PANEL_BYTES, Scales, Square, WideScales};
 use super::rounding::SMALLEST;
 use super::{BLOCK, SQUARE};
@@ -20,7 +20,7 @@ pub(super) static BODY: Body = Body {
     tile: run_tile,
     wide_tile: run_wide_tile,
     // SAFETY: the processor has the features that it needs; the caller keeps its promise.
-    round_row: |values, codes, notes| unsafe { round_row(values, codes, notes) },
+    round_rows: |values, codes, notes, sizes| unsafe { round_rows(values, codes, notes, sizes) },
     // SAFETY: the processor has the features that it needs.
     widen: |scales, factors, to| unsafe { widen(scales, factors, to) },
     // SAFETY: as above.
@@ -108,6 +108,12 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     let (right, output) = (&tile.right, &tile.output);
     // SAFETY: everything that the tile points to is valid.
     unsafe {
+        // The sums are written at the end, to lines that by then should be in the cache.
+        for i in 0..ROWS {
+            for v in 0..VECTORS {
+                _mm_prefetch::<_MM_HINT_ET0>(output.at(i, 16 * v).0.cast());
+            }
+        }
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
         let (mut codes, mut notes) = (tile.codes, tile.notes);
         let (mut bytes, mut scales) = (right.bytes, right.scales);

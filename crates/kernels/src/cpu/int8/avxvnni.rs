@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::body::{Body, Part, Tile};
-use super::left::round_row;
+use super::left::round_rows;
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES};
 use super::rounding::{round_again, widened};
 use super::{BLOCK, SQUARE};
@@ -22,7 +22,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: run_tile,
     wide_tile: run_tile,
-    round_row,
+    round_rows,
     widen: widened,
     round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,

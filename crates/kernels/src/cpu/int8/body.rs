@@ -95,6 +95,9 @@ impl Part {
     }
 }
 
+/// From values to codes, notes and sizes.
+type RoundRows = fn(&[f32], &mut [i8], &mut [Note], &mut [Sizes]);
+
 /// The loops for one kind of processor. All give the same bits.
 pub(super) struct Body {
     pub name: &'static str,
@@ -108,8 +111,9 @@ pub(super) struct Body {
     pub tile: unsafe fn(&Tile),
     /// The same for 64 columns.
     pub wide_tile: unsafe fn(&Tile),
-    /// Rounds a row of activations; there are codes and notes for all of its blocks.
-    pub round_row: fn(&[f32], &mut [i8], &mut [Note]) -> Sizes,
+    /// Rounds rows of activations and writes the sizes of each. There are codes and notes for all
+    /// blocks; if there are several rows, their values fill whole squares.
+    pub round_rows: RoundRows,
     /// Multiplies the scales of a square by its columns' factors.
     pub widen: fn(&Scales, &[f32; SQUARE], &mut WideScales),
     /// Rounds a square once more, with a scale for every 32 columns of a row: `[2][64 rows]`.

@@ -37,7 +37,7 @@ pub(super) const AT_ONCE: usize = 16;
 
 /// The bits of the largest magnitudes of a row's blocks, which are nearly logarithms: of all together, and
 /// the sum and the number of those that are not taken for zeros.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sizes {
     pub largest: u32,
     pub sum: u64,
@@ -105,10 +105,16 @@ impl<'a> Left<'a> {
         let round = |first: usize, codes: &mut [i8], notes: &mut [Note]| {
             let (mut rests, mut gathered) = (Vec::new(), Vec::new());
             let count = codes.len() / width;
+            let mut sizes = vec![Sizes::default(); count];
+            let are_whole = a.has_contiguous_rows() && [a.cols(), a.row_stride()] == [width; 2];
+            if are_whole {
+                let values = &a.data()[first * width..][..count * width];
+                (body.round_rows)(values, codes, notes, &mut sizes);
+            }
             let rows = codes
                 .chunks_exact_mut(width)
                 .zip(notes.chunks_exact_mut(blocks));
-            for (row, (codes, notes)) in rows.enumerate() {
+            for ((row, (codes, notes)), sizes) in rows.enumerate().zip(&mut sizes) {
                 let row = first + row;
                 let values = if a.has_contiguous_rows() {
                     a.row(row)
@@ -117,7 +123,9 @@ impl<'a> Left<'a> {
                     gathered.extend((0..a.cols()).map(|col| a.at(row, col)));
                     &gathered
                 };
-                let sizes = (body.round_row)(values, codes, notes);
+                if !are_whole {
+                    (body.round_rows)(values, codes, notes, std::slice::from_mut(sizes));
+                }
                 let most = match limit {
                     Limit::Relative => sizes.limit(),
                     // Where all words are about as likely, none has a rest.
@@ -211,11 +219,23 @@ fn add_rests(
     }
 }
 
-/// Rounds a row, for any processor.
-pub(super) fn round_row(values: &[f32], codes: &mut [i8], notes: &mut [Note]) -> Sizes {
-    let mut sizes = Sizes::default();
-    round_blocks(values, codes, notes, &mut sizes);
-    sizes
+/// Rounds rows, for any processor.
+pub(super) fn round_rows(
+    values: &[f32],
+    codes: &mut [i8],
+    notes: &mut [Note],
+    sizes: &mut [Sizes],
+) {
+    let rows = sizes.len().max(1);
+    let lengths = [values.len(), codes.len(), notes.len()].map(|all| (all / rows).max(1));
+    let rows = codes
+        .chunks_mut(lengths[1])
+        .zip(notes.chunks_mut(lengths[2]));
+    let rows = rows.zip(values.chunks(lengths[0])).zip(sizes);
+    for (((codes, notes), values), sizes) in rows {
+        *sizes = Sizes::default();
+        round_blocks(values, codes, notes, sizes);
+    }
 }
 
 vectorised! {

@@ -8,17 +8,46 @@ use super::matrix::LARGEST;
 use super::rounding::SMALLEST;
 
 /// # Safety
-/// The processor has AVX-512; there are codes and notes for all values.
+/// The processor has AVX-512; there are codes and notes for all values, and as many in every row.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn round_row(values: &[f32], codes: &mut [i8], notes: &mut [Note]) -> Sizes {
+pub(super) unsafe fn round_rows(
+    values: &[f32],
+    codes: &mut [i8],
+    notes: &mut [Note],
+    sizes: &mut [Sizes],
+) {
+    let blocks = notes.len() / sizes.len().max(1);
+    let mut bits = vec![0; notes.len().next_multiple_of(AT_ONCE)];
+    // Pieces may reach from one row into the next, so that nearly all are whole.
+    let pieces = codes.chunks_mut(AT_ONCE * BLOCK);
+    let pieces = pieces.zip(notes.chunks_mut(AT_ONCE));
+    for (piece, ((codes, notes), bits)) in pieces.zip(bits.chunks_mut(AT_ONCE)).enumerate() {
+        let values = values.get(piece * AT_ONCE * BLOCK..).unwrap_or_default();
+        // SAFETY: the caller's promise; there is room for the bits of a whole piece.
+        unsafe {
+            let of_blocks = if values.len() >= AT_ONCE * BLOCK && notes.len() == AT_ONCE {
+                round_piece::<true>(values, codes, notes)
+            } else {
+                round_piece::<false>(values, codes, notes)
+            };
+            _mm512_storeu_si512(bits.as_mut_ptr().cast(), of_blocks);
+        }
+    }
+    for (bits, sizes) in bits.chunks_exact(blocks.max(1)).zip(sizes) {
+        *sizes = sizes_of(bits);
+    }
+}
+
+/// The sizes of a row, from the bits of the largest magnitude of each block.
+#[target_feature(enable = "avx512f")]
+fn sizes_of(bits: &[u32]) -> Sizes {
     let mut sizes = Sizes::default();
     let mut sum = _mm512_setzero_si512();
     let mut largest = _mm512_setzero_si512();
-    let pieces = codes.chunks_mut(AT_ONCE * BLOCK);
-    for (piece, (codes, notes)) in pieces.zip(notes.chunks_mut(AT_ONCE)).enumerate() {
-        let values = values.get(piece * AT_ONCE * BLOCK..).unwrap_or_default();
-        // SAFETY: the caller's promise.
-        let of_blocks = unsafe { round_piece(values, codes, notes) };
+    for bits in bits.chunks(AT_ONCE) {
+        let mask = ((1u32 << bits.len()) - 1) as u16;
+        // SAFETY: the mask keeps to the bits.
+        let of_blocks = unsafe { _mm512_maskz_loadu_epi32(mask, bits.as_ptr().cast()) };
         largest = _mm512_max_epu32(largest, of_blocks);
         let smallest = _mm512_set1_epi32(SMALLEST.to_bits().cast_signed());
         let counts = _mm512_cmpgt_epu32_mask(of_blocks, smallest);
@@ -32,20 +61,30 @@ pub(super) unsafe fn round_row(values: &[f32], codes: &mut [i8], notes: &mut [No
     sizes
 }
 
-/// Rounds at most [`AT_ONCE`] blocks, and returns the bits of their largest magnitudes. Values beyond the
-/// last are zeros.
+/// Rounds at most [`AT_ONCE`] blocks, whose number is even, and returns the bits of their largest
+/// magnitudes. Values beyond the last are zeros. With `WHOLE`, there are as many blocks, and all
+/// values.
 ///
 /// # Safety
-/// As for [`round_row`].
+/// As for [`round_rows`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn round_piece(values: &[f32], codes: &mut [i8], notes: &mut [Note]) -> __m512i {
+unsafe fn round_piece<const WHOLE: bool>(
+    values: &[f32],
+    codes: &mut [i8],
+    notes: &mut [Note],
+) -> __m512i {
+    let count = if WHOLE { AT_ONCE } else { notes.len() };
     let load = |block: usize| {
         let at = block * BLOCK;
-        let mask = |from: usize| ((1u32 << values.len().saturating_sub(from).min(16)) - 1) as u16;
         let from = values.as_ptr().wrapping_add(at);
-        // SAFETY: the masks keep to the values.
+        // SAFETY: the values are there, or the masks keep to them.
         unsafe {
+            if WHOLE {
+                return [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))];
+            }
+            let mask =
+                |from: usize| ((1u32 << values.len().saturating_sub(from).min(16)) - 1) as u16;
             [
                 _mm512_maskz_loadu_ps(mask(at), from),
                 _mm512_maskz_loadu_ps(mask(at + 16), from.wrapping_add(16)),
@@ -53,7 +92,7 @@ unsafe fn round_piece(values: &[f32], codes: &mut [i8], notes: &mut [Note]) -> _
         }
     };
     let mut each = [_mm512_setzero_si512(); AT_ONCE];
-    for (block, each) in each.iter_mut().enumerate().take(notes.len()) {
+    for (block, each) in each.iter_mut().enumerate().take(count) {
         let [a, b] = load(block).map(|x| _mm512_castps_si512(_mm512_abs_ps(x)));
         *each = _mm512_max_epu32(a, b);
     }
@@ -63,16 +102,20 @@ unsafe fn round_piece(values: &[f32], codes: &mut [i8], notes: &mut [Note]) -> _
     let mut inverses = [0.0; AT_ONCE];
     // SAFETY: there are as many.
     unsafe { _mm512_storeu_ps(inverses.as_mut_ptr(), _mm512_div_ps(all, largest)) };
-    for (block, inverse) in inverses.iter().enumerate().take(notes.len()) {
-        let inverse = _mm512_set1_ps(*inverse);
-        let [a, b] = load(block).map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
-        each[block] = _mm512_add_epi32(a, b);
-        let to = codes[block * BLOCK..][..BLOCK].as_mut_ptr();
-        // SAFETY: there are as many codes.
-        unsafe {
-            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a));
-            _mm_storeu_si128(to.add(16).cast(), _mm512_cvtepi32_epi8(b));
+    let in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    // A square has two blocks, so that their number is even.
+    for block in (0..count).step_by(2) {
+        let mut words = [_mm512_setzero_si512(); 2];
+        for (i, words) in words.iter_mut().enumerate() {
+            let inverse = _mm512_set1_ps(inverses[block + i]);
+            let [a, b] = load(block + i).map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
+            each[block + i] = _mm512_add_epi32(a, b);
+            *words = _mm512_packs_epi32(a, b);
         }
+        let bytes = _mm512_packs_epi16(words[0], words[1]);
+        let to = codes[block * BLOCK..][..2 * BLOCK].as_mut_ptr();
+        // SAFETY: there are as many codes.
+        unsafe { _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(in_order, bytes)) };
     }
     let scales = _mm512_div_ps(largest, all);
     let infinite = _mm512_set1_ps(f32::INFINITY);

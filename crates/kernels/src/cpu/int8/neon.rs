@@ -22,7 +22,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: run_tile,
     wide_tile: run_tile,
-    round_row: portable::BODY.round_row,
+    round_rows: portable::BODY.round_rows,
     widen: portable::BODY.widen,
     round_again: portable::BODY.round_again,
     transpose: portable::BODY.transpose,

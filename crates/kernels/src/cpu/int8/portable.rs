@@ -1,7 +1,7 @@
 //! The loops for any processor.
 
 use super::body::{Body, Part, Tile};
-use super::left::{Note, round_row};
+use super::left::{Note, round_rows};
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, place};
 use super::rounding::{round_again, widened};
 use super::{BLOCK, SQUARE};
@@ -13,7 +13,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: |tile| run_tile(tile),
     wide_tile: |_| unreachable!("there is no such tile"),
-    round_row,
+    round_rows,
     widen: widened,
     round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,

@@ -6,7 +6,7 @@ use super::*;
 use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
 use crate::testing::numbers;
 
-const SHAPES: [[usize; 3]; 9] = [
+const SHAPES: [[usize; 3]; 10] = [
     [1, 1, 1],
     [2, 3, 70],
     [3, 64, 64],
@@ -16,6 +16,8 @@ const SHAPES: [[usize; 3]; 9] = [
     [29, 63, 257],
     [70, 900, 100],
     [600, 70, 96],
+    // Rows of whole squares.
+    [50, 576, 70],
 ];
 
 /// Rows of several kinds: a plain one, one of zeros, one with an outlier, one of tiny numbers, one
