@@ -10,14 +10,23 @@ use burn_peft_train::ObjectiveName;
 
 use super::args::at_least_one;
 
-/// Where rows can come from and which shapes they can have, for the end of a help text.
-pub fn rows_help() -> String {
+/// Where rows can come from, for the end of a help text.
+pub fn sources_help() -> String {
     format!(
         "\
 Rows come from a file ({FILE_KINDS}),
 a folder with a file for each split (train.jsonl, valid.jsonl, test.jsonl), or a data set on the Hub
 (organisation/name); optionally with a split (reviews:test) and a slice of the rows
-(reviews.jsonl[:500]).
+(reviews.jsonl[:500])."
+    )
+}
+
+/// Where rows can come from and which shapes they can have, for the end of a help text.
+pub fn rows_help() -> String {
+    let sources = sources_help();
+    format!(
+        "\
+{sources}
 
 A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe `input`; or a
 chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`. The answer to a

@@ -19,7 +19,7 @@ use burn_peft_train::limits;
 
 use crate::loading::{
     EmbedderArgs, KeptArgs, ModelArgs, RowArgs, find_data, find_model, find_tokenizer, open,
-    rows_help, warn_of_template,
+    sources_help, warn_of_template,
 };
 use crate::output::counted;
 use crate::output_file::check_input;
@@ -62,7 +62,7 @@ several texts (anchor, positive, …), each column has its own vectors.";
 /// The command line of `peft predict`.
 #[derive(clap::Args)]
 #[command(
-    after_help = format!("{EXAMPLE}\n\n{}", rows_help()),
+    after_help = format!("{EXAMPLE}\n\n{}", sources_help()),
     mut_arg("completion_field", |arg| arg.hide(true)),
     mut_arg("train_on", |arg| arg.hide(true)),
 )]
