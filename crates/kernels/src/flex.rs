@@ -1,7 +1,7 @@
 //! From tensors to slices and back, and whether that can be done.
 
 use std::cell::Cell;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 use std::thread::LocalKey;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -44,20 +44,32 @@ pub(crate) fn with_flag<R>(
     body()
 }
 
-/// Runs `body` on one of the threads that the specialised bodies share their work among. Each of
-/// the many small products of a token, or of a step, then begins at once; from any other thread it
-/// would first wait for one of those threads to wake.
+/// Runs `body` on the first of the threads that the specialised bodies share their work among. Each
+/// of the many small products of a token, or of a step, then begins at once; from any other thread it
+/// would first wait for one of those threads to wake. It is always the same thread, because the
+/// allocator keeps what a thread has freed for that thread.
 ///
 /// [`with_plain_bodies`] and [`without_dropout`](crate::without_dropout) act as on the calling
 /// thread; a [seed](crate::with_seed) has to be set in `body`.
 pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     let (plain, drops) = (PLAIN_HERE.get(), dropout::drops());
     // That thread may be waiting in the middle of another call, whose flags are not ours.
-    rayon::scope(move |_| {
+    let body = move || {
         with_flag(&PLAIN_HERE, plain, || {
             with_flag(&dropout::DROPS, drops, body)
         })
-    })
+    };
+    if rayon::current_thread_index().is_some() {
+        return body();
+    }
+    let body = Mutex::new(Some(body));
+    let take = || body.lock().ok().and_then(|mut body| body.take());
+    let results = rayon::broadcast(|thread| match thread.index() {
+        0 => take().map(|body| body()),
+        _ => None,
+    });
+    let mut results = results.into_iter().flatten();
+    results.next().expect("the first thread runs the body")
 }
 
 /// The CPU, as Burn's backend `Flex`. Small computations that are done once are done there.

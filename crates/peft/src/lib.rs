@@ -92,8 +92,8 @@ pub use adaptable::{Adaptable, BaseModel, Path};
 pub use burn_peft_derive::Adaptable;
 pub use burn_peft_kernels::{
     AdamW, BlockCounts, BlockWeight, GpuTensor, HeadWeight, Int8Weight, Lora, Moments, QuantType,
-    Quantization, QuantizedWeight, Rate, cpu_device, int8_body, norm_of_all, set_seed, starts,
-    take_block_counts, with_first_row, with_seed, without_dropout,
+    Quantization, QuantizedWeight, Rate, among_threads, cpu_device, int8_body, is_gpu, norm_of_all,
+    set_seed, starts, take_block_counts, with_first_row, with_seed, without_dropout,
 };
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};

@@ -3,7 +3,7 @@
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use burn::train::Learner;
-use burn_peft::{set_seed, with_first_row, with_seed, without_dropout};
+use burn_peft::{among_threads, is_gpu, set_seed, with_first_row, with_seed, without_dropout};
 
 use crate::run::loader::MicroBatch;
 use crate::run::state::step_seed;
@@ -47,6 +47,7 @@ pub(crate) fn backward<T: TrainTarget>(
         1.0
     };
     let seed = step_seed(seed, step);
+    let device = model.model.device();
     // The number of tokens in the batches before this one.
     let mut before = 0;
     for mut batch in window {
@@ -56,7 +57,7 @@ pub(crate) fn backward<T: TrainTarget>(
             continue;
         }
         // Burn's own dropout and random tensors, where a method uses them, follow this seed.
-        set_seed(seed, &model.model.device());
+        set_seed(seed, &device);
         batch.weight = weight;
         let drops = !batch.objective.disables_dropout();
         let run = || {
@@ -66,7 +67,12 @@ pub(crate) fn backward<T: TrainTarget>(
                 without_dropout(|| learner.train_step(batch))
             }
         };
-        let output = with_first_row(first, || with_seed(seed, run));
+        let pass = || with_first_row(first, || with_seed(seed, run));
+        let output = if is_gpu(&device) {
+            pass()
+        } else {
+            among_threads(pass)
+        };
         losses.extend(output.item.loss);
         if let Some(more) = output.item.sums {
             sums = Some(match sums {
