@@ -54,8 +54,9 @@ fn predict_refuses_options_for_answers() {
     let help = lab.ok(&["predict", "--help"]);
     for (option, value) in [("--completion-field", "answer"), ("--train-on", "all")] {
         assert!(!help.contains(option), "{help}");
-        lab.peft(&["predict", "--model", "m", "--data", "d", option, value])
-            .failed(&[option, "judges texts"]);
+        let answer = lab.peft(&["predict", "--model", "m", "--data", "d", option, value]);
+        assert_eq!(answer.code, Some(2), "{answer:?}");
+        assert!(answer.err.contains(option), "{answer:?}");
     }
 }
 

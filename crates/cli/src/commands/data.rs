@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::train::settle_labels;
 use crate::loading::{
-    RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help, warn_of_space,
-    warn_of_template,
+    AnswerArgs, RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help,
+    warn_of_space, warn_of_template,
 };
 use crate::output::{coloured, counted, say, say_json};
 
@@ -61,6 +61,8 @@ pub struct Args {
     model: Option<String>,
     #[command(flatten)]
     rows: RowArgs,
+    #[command(flatten)]
+    answers: AnswerArgs,
     /// Print a JSON object for each row: text, input_ids and labels, or why it is skipped
     #[arg(long)]
     json: bool,
@@ -75,7 +77,7 @@ pub fn run(args: Args) -> Result<()> {
         return config::run(args);
     }
     let (tokenizer, limits) = tokenizer(&args)?;
-    let config = args.rows.config(&args.file);
+    let config = args.answers.config(&args.rows, &args.file);
     warn_of_template(&config);
     let file = &args.file;
     let objective = args.rows.objective(file, &config);

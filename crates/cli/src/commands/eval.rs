@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::predict::batches::rows_of;
 use crate::loading::{
-    ModelsArgs, RowArgs, at_least_one, check_causal, find_data, find_model, find_tokenizer,
-    open_each_as, rows_help, warn_of_space, warn_of_template,
+    AnswerArgs, ModelsArgs, RowArgs, at_least_one, check_causal, find_data, find_model,
+    find_tokenizer, open_each_as, rows_help, warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 use crate::ranks;
@@ -66,6 +66,8 @@ pub struct Args {
     data: String,
     #[command(flatten)]
     rows: RowArgs,
+    #[command(flatten)]
+    answers: AnswerArgs,
     /// Answer the question of every row, and compare the answer with the row's own
     #[arg(long, conflicts_with = "max_length")]
     generate: bool,
@@ -94,7 +96,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         models.remove(0);
     }
     let data = held_out(&args.data);
-    let config = args.rows.config(&data);
+    let config = args.answers.config(&args.rows, &data);
     warn_of_template(&config);
     // Of several, the smallest, so that all predict the same tokens.
     let limits = models.iter().map(|(_, model)| limits(model));

@@ -16,5 +16,7 @@ pub use model::{
     completed, find_model, load_adapter, load_base, load_dense, load_frozen, load_kept, load_model,
     load_with_head, model_input, open, open_each, open_each_as, open_headless,
 };
-pub use rows::{RowArgs, find_data, rows_help, sources_help, warn_of_space, warn_of_template};
+pub use rows::{
+    AnswerArgs, RowArgs, find_data, rows_help, sources_help, warn_of_space, warn_of_template,
+};
 pub use tokenizer::{find_tokenizer, load_tokenizer, open_tokenizer};

@@ -56,16 +56,9 @@ pub struct RowArgs {
     /// The column of the text (data.text_field in a training file)
     #[arg(long, value_name = "NAME")]
     pub text_field: Option<String>,
-    /// The column of the completion (data.completion_field in a training file)
-    #[arg(long, value_name = "NAME")]
-    pub completion_field: Option<String>,
     /// The column of a text's label, or of the tags of words (data.label_field in a training file)
     #[arg(long, value_name = "NAME")]
     pub label_field: Option<String>,
-    /// What is learnt of a row: answers, last_answer or all (data.train_on in a training file)
-    /// [default: answers]
-    #[arg(long, value_name = "WHAT")]
-    pub train_on: Option<TrainOn>,
     /// What the rows are for: sft, dpo, kto, orpo, cpo, reward, classify, tag or embed
     /// (training.objective in a training file) [default: by the model's head; without one dpo if
     /// the rows are pairs of `chosen` and `rejected`, else sft]
@@ -100,10 +93,31 @@ impl RowArgs {
             max_length: self.max_length,
             text_field: self.text_field.clone(),
             template: self.template.clone(),
-            completion_field: self.completion_field.clone(),
             label_field: self.label_field.clone(),
-            train_on: self.train_on,
             ..DataConfig::new(data)
+        }
+    }
+}
+
+/// The options for rows with answers to learn, beside [`RowArgs`].
+#[derive(clap::Args)]
+pub struct AnswerArgs {
+    /// The column of the completion (data.completion_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    pub completion_field: Option<String>,
+    /// What is learnt of a row: answers, last_answer or all (data.train_on in a training file)
+    /// [default: answers]
+    #[arg(long, value_name = "WHAT")]
+    pub train_on: Option<TrainOn>,
+}
+
+impl AnswerArgs {
+    /// As [`RowArgs::config`], with these options too.
+    pub fn config(&self, rows: &RowArgs, data: &str) -> DataConfig {
+        DataConfig {
+            completion_field: self.completion_field.clone(),
+            train_on: self.train_on,
+            ..rows.config(data)
         }
     }
 }

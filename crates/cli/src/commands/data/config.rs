@@ -22,14 +22,14 @@ pub fn is_config(file: &str) -> bool {
 /// Runs `peft data` on a training file.
 pub fn run(mut args: Args) -> Result<()> {
     let file = Path::new(&args.file);
-    let rows = &args.rows;
+    let (rows, answers) = (&args.rows, &args.answers);
     for (option, is_set) in [
         ("max-length", rows.max_length.is_some()),
         ("template", rows.template.is_some()),
         ("text-field", rows.text_field.is_some()),
-        ("completion-field", rows.completion_field.is_some()),
+        ("completion-field", answers.completion_field.is_some()),
         ("label-field", rows.label_field.is_some()),
-        ("train-on", rows.train_on.is_some()),
+        ("train-on", answers.train_on.is_some()),
         ("objective", rows.objective.is_some()),
     ] {
         if is_set {

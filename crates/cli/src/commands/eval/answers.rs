@@ -93,7 +93,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
 /// The questions of the file, at least one, and a remark about rows that were left out.
 fn questions(args: &Args) -> Result<(Questions, Option<String>)> {
     let data = held_out(&args.data);
-    let config = args.rows.config(&data);
+    let config = args.answers.config(&args.rows, &data);
     warn_of_template(&config);
     let asked = Questions::read(&data, &config, &find_data, None)?;
     ensure!(

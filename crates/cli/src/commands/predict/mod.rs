@@ -61,11 +61,7 @@ several texts (anchor, positive, …), each column has its own vectors.";
 
 /// The command line of `peft predict`.
 #[derive(clap::Args)]
-#[command(
-    after_help = format!("{EXAMPLE}\n\n{}", sources_help()),
-    mut_arg("completion_field", |arg| arg.hide(true)),
-    mut_arg("train_on", |arg| arg.hide(true)),
-)]
+#[command(after_help = format!("{EXAMPLE}\n\n{}", sources_help()))]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -90,7 +86,6 @@ pub struct Args {
 
 /// Runs `peft predict`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
-    check_no_answers(&args)?;
     let files = find_model(&args.model.model)?;
     if vectors::are_wanted(&args, &files)? {
         return vectors::run(&args, &files, device);
@@ -186,20 +181,6 @@ fn check_objective(args: &Args, has: TaskType) -> Result<()> {
             "--objective {objective} is for task_type = {}, and this model is for {has}: leave the option \
              out",
             objective.kind().task_type
-        );
-    }
-    Ok(())
-}
-
-/// Rejects options for rows with answers to learn, which no model here writes.
-fn check_no_answers(args: &Args) -> Result<()> {
-    let given = [
-        ("--completion-field", args.rows.completion_field.is_some()),
-        ("--train-on", args.rows.train_on.is_some()),
-    ];
-    if let Some((option, _)) = given.iter().find(|(_, is_given)| *is_given) {
-        bail!(
-            "{option} is for models that write answers, and peft predict judges texts: leave the option out"
         );
     }
     Ok(())

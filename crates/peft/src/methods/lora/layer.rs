@@ -10,10 +10,9 @@ use crate::methods::shared::parts::{dropout, linear, parameter};
 use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpec, Tensors};
 
 /// The keys of `A` and `B` in the file, below the path of a linear layer and of an embedding.
-pub(crate) const FACTORS: [[&str; 2]; 2] = [
-    ["lora_A.weight", "lora_B.weight"],
-    ["lora_embedding_A", "lora_embedding_B"],
-];
+pub(crate) const FACTORS: [[&str; 2]; 2] = [LINEAR, EMBEDDING];
+const LINEAR: [&str; 2] = ["lora_A.weight", "lora_B.weight"];
+const EMBEDDING: [&str; 2] = ["lora_embedding_A", "lora_embedding_B"];
 
 /// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
 /// `[d_out, r]` as in the file.
@@ -47,7 +46,7 @@ impl LoraLayer {
     /// The names of `A` and `B` at this layer.
     pub fn names(&self) -> [&'static str; 2] {
         match self.kind {
-            LayerKind::Embedding => ["lora_embedding_A", "lora_embedding_B"],
+            LayerKind::Embedding => EMBEDDING,
             _ => ["lora_A", "lora_B"],
         }
     }
@@ -79,18 +78,15 @@ impl LayerMethod for LoraLayer {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
         if self.kind == LayerKind::Embedding {
             // PEFT starts embeddings the other way round: A is zero, B is not.
-            let a =
-                TensorSpec::named("lora_embedding_A", [r, d_in]).waiting_for("lora_embedding_B");
-            let b = TensorSpec::named("lora_embedding_B", [d_out, r])
+            let [name_of_a, name_of_b] = EMBEDDING;
+            let a = TensorSpec::named(name_of_a, [r, d_in]).waiting_for(name_of_b);
+            let b = TensorSpec::named(name_of_b, [d_out, r])
                 .with_init(Init::Normal(1.0))
-                .waiting_for("lora_embedding_A");
+                .waiting_for(name_of_a);
             return if self.is_tied {
                 // The output layer is the transposed matrix, so its factors are transposed and swap
                 // places.
-                vec![
-                    a.tied_transposed("lora_B.weight"),
-                    b.tied_transposed("lora_A.weight"),
-                ]
+                vec![a.tied_transposed(LINEAR[1]), b.tied_transposed(LINEAR[0])]
             } else {
                 vec![a, b]
             };
@@ -187,9 +183,9 @@ impl LayerMethod for LoraLayer {
         base: &Base<'_, Tensor<1, Int>>,
     ) -> Tensor<2> {
         let output = base.forward(input.clone());
-        let rows = tensors.matrix("lora_embedding_A").transpose();
-        let hidden = rows.select(0, input) * self.scaling;
-        output + hidden.matmul(tensors.matrix("lora_embedding_B").transpose())
+        let [a, b] = EMBEDDING.map(|name| tensors.matrix(name).transpose());
+        let hidden = a.select(0, input) * self.scaling;
+        output + hidden.matmul(b)
     }
 
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
@@ -217,8 +213,8 @@ impl LayerMethod for LoraLayer {
         match self.kind {
             LayerKind::Embedding => vec![
                 dropout,
-                parameter("lora_embedding_A", [r, d_in]),
-                parameter("lora_embedding_B", [d_out, r]),
+                parameter(EMBEDDING[0], [r, d_in]),
+                parameter(EMBEDDING[1], [d_out, r]),
             ],
             _ => vec![
                 dropout,
