@@ -173,6 +173,11 @@ fn a_run_from_start_to_end() {
     );
     let said = "base in 8 bits, products in 8 bits, the output layer too";
     assert!(out.contains(said), "{out}");
+    // An output layer that is skipped is not counted among them.
+    let skip = "quantization_config.llm_int8_skip_modules=['lm_head']";
+    let skipped = lab.ok(&[&args[..], &["--dry-run", "--set", skip]].concat());
+    let said = "base in 8 bits, products in 8 bits, except for lm_head";
+    assert!(skipped.contains(said), "{skipped}");
     let adapter = lab.weights("out");
     let config = lab.text("out/config.toml");
     assert!(config.contains("int8_compute = true"), "{config}");

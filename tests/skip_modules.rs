@@ -137,11 +137,20 @@ fn commands_take_the_names() {
         &["--load-in-8bit", "--int8-compute"],
     ] {
         assert_ne!(loss(bits), exact, "{bits:?}");
-        assert_eq!(loss(&[bits, &skip].concat()), exact, "{bits:?}");
+        let answer = lab.peft(&[&args[..], bits, &skip].concat());
+        assert_eq!(answer.out, exact, "{bits:?}");
+        assert!(answer.err.contains("nothing is quantised"), "{answer:?}");
     }
     let alone = lab.peft(&[&args[..], &skip].concat());
     assert_eq!(alone.code, Some(2), "{alone:?}");
     let skip = ["--load-in-8bit", "--llm-int8-skip-modules", "("];
     let answer = lab.peft(&[&args[..], &skip].concat());
     answer.failed(&["llm_int8_skip_modules", "\"(\"", "regular expression"]);
+    // A comma too many would skip every layer.
+    let skip = ["--load-in-8bit", "--llm-int8-skip-modules", "c_fc,"];
+    let answer = lab.peft(&[&args[..], &skip].concat());
+    answer.failed(&[
+        "llm_int8_skip_modules",
+        "the empty name would skip every layer",
+    ]);
 }

@@ -218,7 +218,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         Some(model) => {
             tracing::info!("with the adapter:\n{}", model.tree());
             emit(&summary(model)?)?;
-            say_of_base(&job.config)?;
+            say_of_base(&job.config, model)?;
         }
     }
     let (trainable, all) = count(&model.named_parameters());

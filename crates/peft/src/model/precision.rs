@@ -66,10 +66,11 @@ pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>)
 ///
 /// The names are those of transformers' `llm_int8_skip_modules`: the end of a layer's path
 /// (`v_proj`), or a regular expression for its beginning, up to a dot or to its end
-/// (`model.layers.0`). A name that no layer has causes a warning.
+/// (`model.layers.0`). A name that no layer has causes a warning, and so do names that leave nothing
+/// to quantise.
 ///
 /// # Errors
-/// As [`quantize_frozen`], or if a name is not a regular expression.
+/// As [`quantize_frozen`], or if a name is empty or not a regular expression.
 pub fn quantize_frozen_except<M: Adaptable>(
     model: &mut M,
     form: impl Into<FrozenForm>,
@@ -88,7 +89,7 @@ pub fn quantize_frozen_except<M: Adaptable>(
         output.clone()
     };
     let skips_output = skipped.contain(&output)?;
-    let (mut result, mut paths) = (Ok(()), Vec::new());
+    let (mut result, mut paths, mut count) = (Ok(()), Vec::new(), 0);
     model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
         let is_head = path == head;
         if result.is_err() || !is_head && !slot.kind().is_linear() {
@@ -101,8 +102,14 @@ pub fn quantize_frozen_except<M: Adaptable>(
             FrozenForm::Int8 { head } if head || !is_head => slot.quantize_int8(path),
             _ => Ok(()),
         });
+        count += usize::from(slot.is_quantized());
     });
     result?;
+    if count == 0 && !skip_modules.is_empty() {
+        tracing::warn!(
+            "llm_int8_skip_modules: the names match every layer, so that nothing is quantised"
+        );
+    }
     for name in skipped.unused() {
         let names = short_names(paths.iter().map(String::as_str));
         tracing::warn!(

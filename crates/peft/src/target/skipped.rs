@@ -1,7 +1,7 @@
 //! Which layers are not quantised, exactly as in transformers.
 
 use super::pattern::Pattern;
-use crate::Result;
+use crate::{PeftError, Result};
 
 const KEY: &str = "llm_int8_skip_modules";
 
@@ -9,9 +9,19 @@ const KEY: &str = "llm_int8_skip_modules";
 pub(crate) struct SkippedModules<'a>(Vec<(&'a str, Pattern, bool)>);
 
 impl<'a> SkippedModules<'a> {
-    /// Reads the names, each of which is also a regular expression.
+    /// Reads the names, each of which is also a regular expression. None may be empty: it would match
+    /// every layer, as in transformers, and a comma too many on the command line makes one.
     pub fn new(names: &'a [String]) -> Result<Self> {
         let names = names.iter().map(|name| {
+            if name.is_empty() {
+                return Err(PeftError::Value {
+                    key: KEY.to_string(),
+                    value: format!("{names:?}"),
+                    problem:
+                        "the empty name would skip every layer: remove it, and the comma beside it"
+                            .to_string(),
+                });
+            }
             // As in transformers' `should_convert_module`.
             let boundary = r"(?:(?<=\.)|(?=\.|\z))(?s:.*)";
             let pattern = Pattern::new(KEY, name, "(?:", &format!("){boundary}"))?;
@@ -81,6 +91,12 @@ mod tests {
         let error = error.to_string();
         assert!(
             error.contains("llm_int8_skip_modules") && error.contains('('),
+            "{error}"
+        );
+        let with_empty = ["v_proj".into(), String::new()];
+        let error = SkippedModules::new(&with_empty).err().unwrap().to_string();
+        assert!(
+            error.contains(r#"["v_proj", ""]: the empty name"#),
             "{error}"
         );
     }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::{
-    BlockCounts, DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, StateDict, int8_body,
+    Adaptable, BlockCounts, DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, StateDict,
+    int8_body,
 };
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
@@ -124,7 +125,7 @@ pub(super) fn keep(model: &mut LanguageModel, config: &TrainConfig) -> Result<()
 }
 
 /// Prints the number of bits of the base, if it is quantised, and which layers are not.
-pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
+pub(super) fn say_of_base(config: &TrainConfig, model: &PeftModel<AutoModel>) -> Result<()> {
     let Some(form) = config.quantization() else {
         return Ok(());
     };
@@ -132,9 +133,13 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
         FrozenForm::Codes(codes) => {
             format!("base in {} bits", codes.quant_type.bits())
         }
-        FrozenForm::Int8 { head: false } => "base in 8 bits, products in 8 bits".to_string(),
-        FrozenForm::Int8 { head: true } => {
-            "base in 8 bits, products in 8 bits, the output layer too".to_string()
+        FrozenForm::Int8 { .. } => {
+            let head = if has_int8_head(model.get_base_model()) {
+                ", the output layer too"
+            } else {
+                ""
+            };
+            format!("base in 8 bits, products in 8 bits{head}")
         }
     };
     let skipped = match config.skip_modules() {
@@ -142,6 +147,17 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
         names => format!(", except for {}", names.join(", ")),
     };
     say(format!("{form}{skipped}"))
+}
+
+/// Whether the output layer, or the embedding tied to it, is stored in eight bits: `int8_head` asks
+/// for it, but a classifier has none, and it may be skipped.
+fn has_int8_head(model: &AutoModel) -> bool {
+    let ends = [model.output_embedding(), model.input_embedding()];
+    let mut found = false;
+    model.visit_slots(&mut Default::default(), &mut |path, slot| {
+        found |= ends.contains(&path) && slot.int8().is_some();
+    });
+    found
 }
 
 /// Prints what share of the inputs of eight-bit products had 16 bits, if there were such products.
