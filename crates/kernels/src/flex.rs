@@ -1,6 +1,7 @@
 //! From tensors to slices and back, and whether that can be done.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::thread::LocalKey;
 
@@ -47,7 +48,8 @@ pub(crate) fn with_flag<R>(
 /// Runs `body` on the first of the threads that the specialised bodies share their work among. Each
 /// of the many small products of a token, or of a step, then begins at once; from any other thread it
 /// would first wait for one of those threads to wake. It is always the same thread, because the
-/// allocator keeps what a thread has freed for that thread.
+/// allocator keeps what a thread has freed for that thread. The other threads stay awake while `body`
+/// has work for them.
 ///
 /// [`with_plain_bodies`] and [`without_dropout`](crate::without_dropout) act as on the calling
 /// thread; a [seed](crate::with_seed) has to be set in `body`.
@@ -64,12 +66,53 @@ pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     }
     let body = Mutex::new(Some(body));
     let take = || body.lock().ok().and_then(|mut body| body.take());
+    let is_over = AtomicBool::new(false);
     let results = rayon::broadcast(|thread| match thread.index() {
-        0 => take().map(|body| body()),
-        _ => None,
+        0 => {
+            let _over = SetAtEnd(&is_over);
+            take().map(|body| body())
+        }
+        _ => {
+            stand_by(&is_over);
+            None
+        }
     });
     let mut results = results.into_iter().flatten();
     results.next().expect("the first thread runs the body")
+}
+
+/// How often a thread looks for work before it goes to sleep: for about as long as a token of a small
+/// model takes.
+const LOOKS: usize = 4096;
+
+/// After how many of them it lets other programs run.
+const LOOKS_UNTIL_YIELD: usize = 64;
+
+/// Takes parts of the work of others until it is over, or until there has been none for a while. To
+/// wake a thread takes longer than many parts of a token do, so it does not sleep between them.
+fn stand_by(is_over: &AtomicBool) {
+    let mut looks = 0;
+    while looks < LOOKS && !is_over.load(Ordering::Acquire) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            looks = 0;
+            continue;
+        }
+        looks += 1;
+        if looks.is_multiple_of(LOOKS_UNTIL_YIELD) {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Sets a flag when it is dropped, also by a panic.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// The CPU, as Burn's backend `Flex`. Small computations that are done once are done there.

@@ -108,8 +108,8 @@ pub(super) fn product_by(
         let (i, j) = (task / tasks, task % tasks);
         let rows = i * m / down..(i + 1) * m / down;
         let columns = if is_few {
-            let start = |task| task * across / tasks * PANEL;
-            start(j)..n.min(start(j + 1))
+            let start = |task| n.min(first_of_few(task, tasks, across) * PANEL);
+            start(j)..start(j + 1)
         } else {
             j * SQUARE..n.min((j + 1) * SQUARE)
         };
@@ -147,6 +147,18 @@ fn tasks_of_few(panels: usize, blocks: usize) -> usize {
     }
     let threads = rayon::current_num_threads();
     (kilobytes / TASK).next_multiple_of(threads).min(panels)
+}
+
+/// The first panel of a task of few rows: a square's, because a square is read faster as a whole, except
+/// where the threads' shares meet, which then are the same.
+fn first_of_few(task: usize, tasks: usize, panels: usize) -> usize {
+    let first = task * panels / tasks;
+    let is_share = (task * rayon::current_num_threads()).is_multiple_of(tasks);
+    if is_share {
+        first
+    } else {
+        first.next_multiple_of(SQUARE / PANEL)
+    }
 }
 
 /// Cuts columns where squares end.

@@ -187,11 +187,11 @@ unsafe fn add_columns<const M: usize>(
         let mut sums = [[0.0; M]; COLUMNS];
         let sums = &mut sums[..COLUMNS.min(columns.end - first)];
         inner_products(&a, w, first, sums.as_flattened_mut());
-        for (j, sums) in sums.iter().enumerate() {
-            for (i, sum) in sums.iter().enumerate() {
-                let (c, _, _) = output.at(i, first + j, true);
+        for i in 0..M {
+            let (c, _, _) = output.at(i, first, true);
+            for (j, sums) in sums.iter().enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { *c += sum };
+                unsafe { *c.add(j) += sums[i] };
             }
         }
     }

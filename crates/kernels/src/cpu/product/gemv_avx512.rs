@@ -14,6 +14,9 @@ use super::gemv::Weight;
 /// How many bytes ahead memory is prefetched.
 const AHEAD: usize = 2048;
 
+/// How many sums are finished together.
+const TOGETHER: usize = 16;
+
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -84,25 +87,102 @@ pub(super) unsafe fn inner_products<T: Weight, const M: usize>(
 ) {
     let k = w.cols();
     assert!(a.iter().all(|a| a.len() == k));
-    for (j, sums) in sums.chunks_exact_mut(M).enumerate() {
-        let row = w.row(from + j).as_ptr();
-        let mut lanes = [[_mm512_setzero_ps(); 2]; M];
-        for p in (0..k).step_by(32) {
-            for half in 0..2 {
-                let p = p + 16 * half;
-                let mask = mask(k.saturating_sub(p));
-                // SAFETY: the mask keeps to the row, and to the rows of `a`, which are as long.
-                unsafe {
-                    let weights = stream(row.wrapping_add(p), mask);
-                    for i in 0..M {
-                        let a = _mm512_maskz_loadu_ps(mask, a[i].as_ptr().wrapping_add(p));
-                        lanes[i][half] = _mm512_fmadd_ps(a, weights, lanes[i][half]);
-                    }
-                }
+    let mut chunks = sums.chunks_exact_mut(TOGETHER * M);
+    let mut row = from;
+    for sums in &mut chunks {
+        let mut lanes = [[_mm512_setzero_ps(); TOGETHER]; M];
+        for j in 0..TOGETHER {
+            let of_row = lanes_of(a, w.row(row + j));
+            for i in 0..M {
+                lanes[i][j] = of_row[i];
             }
         }
         for i in 0..M {
-            sums[i] = _mm512_reduce_add_ps(_mm512_add_ps(lanes[i][0], lanes[i][1]));
+            let totals = totals(&lanes[i]);
+            for j in 0..TOGETHER {
+                sums[j * M + i] = totals[j];
+            }
         }
+        row += TOGETHER;
+    }
+    for sums in chunks.into_remainder().chunks_exact_mut(M) {
+        let lanes = lanes_of(a, w.row(row));
+        for i in 0..M {
+            sums[i] = _mm512_reduce_add_ps(lanes[i]);
+        }
+        row += 1;
+    }
+}
+
+/// The products of `M` rows of `a` with a row of `w`, as sums of every 16th.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn lanes_of<T: Weight, const M: usize>(a: &[&[f32]; M], w: &[T]) -> [__m512; M] {
+    let (k, row) = (w.len(), w.as_ptr());
+    let mut lanes = [[_mm512_setzero_ps(); 2]; M];
+    for p in (0..k).step_by(32) {
+        for half in 0..2 {
+            let p = p + 16 * half;
+            let mask = mask(k.saturating_sub(p));
+            // SAFETY: the mask keeps to the row, and to the rows of `a`, which are as long.
+            unsafe {
+                let weights = stream(row.wrapping_add(p), mask);
+                for i in 0..M {
+                    let a = _mm512_maskz_loadu_ps(mask, a[i].as_ptr().wrapping_add(p));
+                    lanes[i][half] = _mm512_fmadd_ps(a, weights, lanes[i][half]);
+                }
+            }
+        }
+    }
+    std::array::from_fn(|i| _mm512_add_ps(lanes[i][0], lanes[i][1]))
+}
+
+/// The sum of each vector, with the bits of `_mm512_reduce_add_ps`: of the lanes 8 apart, then 4, 2 and
+/// 1. At each step, two vectors become one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn totals(vectors: &[__m512; TOGETHER]) -> [f32; TOGETHER] {
+    // Vectors 0, 4, 8, 12, then 1, 5, 9, 13, and so on, so that the last step leaves them in order.
+    let four = |first: usize| {
+        let two = |a: __m512, b: __m512| {
+            let front = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+            _mm512_add_ps(front, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b))
+        };
+        let [a, b] = [0, 8].map(|at| two(vectors[first + at], vectors[first + at + 4]));
+        let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+        _mm512_add_ps(even, _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b))
+    };
+    let eight = |first: usize| {
+        let (a, b) = (four(first), four(first + 1));
+        let front = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
+        _mm512_add_ps(front, _mm512_shuffle_ps::<0b11_10_11_10>(a, b))
+    };
+    let (a, b) = (eight(0), eight(2));
+    let even = _mm512_shuffle_ps::<0b10_00_10_00>(a, b);
+    let all = _mm512_add_ps(even, _mm512_shuffle_ps::<0b11_01_11_01>(a, b));
+    let mut totals = [0.0; TOGETHER];
+    // SAFETY: the array has as many values as the vector.
+    unsafe { _mm512_storeu_ps(totals.as_mut_ptr(), all) };
+    totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_those_of_single_vectors() {
+        if !is_available() {
+            return;
+        }
+        let number = |at: usize| (at * 7919 % 1009) as f32 / 7.0 - 70.0;
+        let values: [f32; 16 * TOGETHER] = std::array::from_fn(number);
+        // SAFETY: the feature was checked; a vector is 16 of the values.
+        let (found, wanted) = unsafe {
+            let vector = |at: usize| _mm512_loadu_ps(values.as_ptr().add(16 * at));
+            let vectors = std::array::from_fn(vector);
+            (totals(&vectors), vectors.map(|vector| _mm512_reduce_add_ps(vector)))
+        };
+        assert_eq!(found, wanted);
     }
 }
