@@ -158,7 +158,8 @@ impl Int8Weight {
         Weight::Int8(self.view())
     }
 
-    fn view(&self) -> Int8View<'_> {
+    /// The same, as a matrix in eight bits.
+    pub(crate) fn view(&self) -> Int8View<'_> {
         let view = self.matrix.view();
         if self.is_transposed {
             view.transposed()

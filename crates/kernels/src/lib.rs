@@ -98,7 +98,9 @@ pub use glu::{glu, packed_glu};
 pub use head_weight::HeadWeight;
 pub use int8_weight::Int8Weight;
 pub use layer_norm::layer_norm;
-pub use linear::{LinearLayer, Lora, block_linear, int8_linear, linear, linears, quantized_linear};
+pub use linear::{
+    LinearLayer, LinearWeight, Lora, block_linear, int8_linear, linear, linears, quantized_linear,
+};
 pub use one_copy::in_one_copy;
 pub use quantized::{Quantization, QuantizedWeight};
 pub use rms_norm::rms_norm;

@@ -16,7 +16,7 @@ use crate::quantized::QuantizedWeight;
 use crate::stored::Stored;
 use crate::{BlockWeight, Int8Weight, draw_seed, is_specialised};
 
-pub use self::together::{LinearLayer, linears};
+pub use self::together::{LinearLayer, LinearWeight, linears};
 
 /// The low-rank part of a linear layer: `scaling · dropout(x) aᵀ bᵀ` (arXiv 2106.09685).
 #[derive(Clone, Debug)]

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::buffer::ask_for;
-use super::product::{FEW_ROWS, Output, add_few_columns, product_f32};
+use super::product::{FEW_ROWS, Output, WORTH_SHARING, add_few_columns, product_f32};
 #[cfg(target_arch = "x86_64")]
 use super::product::{Operand, Panels, operand};
 use super::{Matrix, MatrixMut, Onto};
@@ -59,6 +61,34 @@ impl<'a> LowRank<'a> {
             rank,
             scaling: self.scaling,
         })
+    }
+}
+
+/// Makes `hidden` of several of few rows, in one parallel section.
+pub(super) fn make_hidden(besides: &[&Beside<'_>]) {
+    let columns: usize = besides.iter().map(|beside| beside.rank).sum();
+    let values: usize = besides
+        .iter()
+        .map(|beside| beside.rank * beside.a.cols())
+        .sum();
+    let width = if values < WORTH_SHARING {
+        usize::MAX
+    } else {
+        columns.div_ceil(2 * rayon::current_num_threads())
+    };
+    let pieces = besides.iter().flat_map(|beside| {
+        let pieces = (0..beside.rank).step_by(if beside.splits() { width } else { usize::MAX });
+        pieces.map(move |first| (beside, first..beside.rank.min(first.saturating_add(width))))
+    });
+    let pieces: Vec<_> = pieces.collect();
+    let make = |(beside, columns): (&&Beside<'_>, Range<usize>)| {
+        // SAFETY: the pieces of a product do not overlap.
+        unsafe { beside.columns(columns) };
+    };
+    if width == usize::MAX {
+        pieces.into_iter().for_each(make);
+    } else {
+        pieces.into_par_iter().with_max_len(1).for_each(make);
     }
 }
 
@@ -126,6 +156,42 @@ impl Beside<'_> {
             unsafe { std::slice::from_raw_parts_mut(first, count * rank) },
             self.scaling,
         );
+    }
+
+    /// Whether some columns of `hidden` can be made without the others.
+    fn splits(&self) -> bool {
+        matches!(&self.way, Way::Few(down, _) if !down.has_contiguous_rows())
+    }
+
+    /// Makes some columns of all rows of `hidden`, of which there are few: all columns, unless it
+    /// [splits](Self::splits).
+    ///
+    /// # Safety
+    /// No other thread may write or read them.
+    unsafe fn columns(&self, columns: Range<usize>) {
+        let down = match &self.way {
+            Way::Few(down, _) if self.splits() => *down,
+            // SAFETY: the caller's promise.
+            _ => return unsafe { self.rows(0..self.a.rows()) },
+        };
+        let output = Output::of_rows(self.hidden, self.rank);
+        for row in 0..self.a.rows() {
+            // SAFETY: the caller's promise; they are written by nobody else.
+            unsafe {
+                let first = self.hidden.add(row * self.rank + columns.start);
+                first.write_bytes(0, columns.len());
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { add_few_columns(self.a, down, columns.clone(), &output) };
+        for row in 0..self.a.rows() {
+            // SAFETY: the caller's promise; they were written above.
+            let made = unsafe {
+                let first = self.hidden.add(row * self.rank + columns.start);
+                std::slice::from_raw_parts_mut(first, columns.len())
+            };
+            scale(made, self.scaling);
+        }
     }
 
     /// Asks memory for what some columns of few rows need.

@@ -5,14 +5,19 @@ mod heads;
 use std::ops::Range;
 
 use pulp::Arch;
+use rayon::prelude::*;
 
 use self::heads::Heads;
 use super::view::Columns;
-use super::{Dims, for_each, scratch};
+use super::{Dims, scratch};
 use crate::cpu::exp::exp_one;
 
 /// Positions in a piece; a long text has enough pieces for all threads.
 const PIECE: usize = 256;
+
+/// The number of multiplications from which on threads share them: fewer than elsewhere, since they are
+/// awake while a token is decoded.
+const SHARED: usize = 1 << 15;
 
 /// Heads of queries that use a key or value while it is in registers.
 const HEADS: usize = 4;
@@ -79,9 +84,12 @@ pub(super) fn decode_on(arch: Arch, dims: Dims, q: Columns, cache: Cache, out: &
         .zip(parts.chunks_exact_mut(dims.group() * width))
         .collect();
     let tokens: usize = cache.seen.iter().map(ExactSizeIterator::len).sum();
-    for_each(tasks, tokens * dims.query_width(), |(piece, parts)| {
-        piece.run(arch, dims, q, cache, parts);
-    });
+    let run = |(piece, parts): (&Piece, &mut [f32])| piece.run(arch, dims, q, cache, parts);
+    if tokens * dims.query_width() < SHARED {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_par_iter().with_max_len(1).for_each(run);
+    }
     out.fill(0.0);
     let parts = parts.chunks_exact(dims.group() * width);
     let mut pieces = pieces.iter().zip(parts).peekable();

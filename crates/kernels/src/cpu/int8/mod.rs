@@ -30,10 +30,12 @@ mod right;
 mod rounding;
 #[cfg(test)]
 mod tests;
+mod together;
 mod view;
 
 pub use matrix::Int8Matrix;
 pub use product::{BlockCounts, body_name, take_block_counts};
+pub use together::{Part, products};
 pub use view::{Int8View, Limit};
 
 pub(in crate::cpu) use product::product;

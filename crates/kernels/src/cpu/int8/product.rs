@@ -15,7 +15,7 @@ use super::left::{Left, Memory, Note, Rest};
 use super::matrix::{HALVES, PANEL, PANEL_BYTES};
 use super::right::{DEPTH, Made, Right};
 use super::{BLOCK, Int8View, SQUARE};
-use crate::cpu::low_rank::Beside;
+use crate::cpu::low_rank::{Beside, make_hidden};
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
@@ -84,61 +84,113 @@ pub(super) fn product_by(
     if [m, n, a.cols()].contains(&0) {
         return start(onto, c);
     }
+    if m <= body.rows {
+        let output = Output::new(onto, c);
+        let layer = Layer {
+            weight: b,
+            beside,
+            output,
+        };
+        return few(body, a, &[layer]);
+    }
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
     let left = Left::new(body, a, b.limit(), beside, &mut memory.0);
-    ALL.fetch_add(left.notes.len() as u64, Ordering::Relaxed);
-    OUTLIERS.fetch_add(left.rests.len() as u64, Ordering::Relaxed);
-    let right = Right::new(body, b, m, &mut memory.1);
-    let is_few = m <= body.rows;
-    let across = n.div_ceil(PANEL);
-    let (down, tasks) = if is_few {
-        (1, tasks_of_few(across, left.blocks))
-    } else {
-        let down = m.div_ceil(ROWS[usize::from(right.is_made_by_tasks())]);
-        (down, n.div_ceil(SQUARE))
-    };
+    count(&left);
+    let right = Right::new(body, b, &mut memory.1);
+    let down = m.div_ceil(ROWS[usize::from(right.is_made_by_tasks())]);
+    let across = n.div_ceil(SQUARE);
+    let output = Output::new(onto, c);
     let product = Product {
         body,
         left: &left,
         right,
-        output: Output::new(onto, c),
+        output: &output,
     };
-    let run = |task: usize| {
-        let (i, j) = (task / tasks, task % tasks);
+    for_each(down * across, |task| {
+        let (i, j) = (task / across, task % across);
         let rows = i * m / down..(i + 1) * m / down;
-        let columns = if is_few {
-            let start = |task| n.min(first_of_few(task, tasks, across) * PANEL);
-            start(j)..start(j + 1)
-        } else {
-            j * SQUARE..n.min((j + 1) * SQUARE)
-        };
-        for columns in by_squares(columns) {
-            if is_few {
-                product.right.ask_for(columns.start / SQUARE + 1);
-                beside
-                    .iter()
-                    .for_each(|beside| beside.ask_for(columns.clone()));
-            }
-            product.run(rows.clone(), columns.clone());
-            if let Some(beside) = beside {
-                // SAFETY: the rows were made with the left side; this part of C is the task's.
-                unsafe { beside.part(rows.clone(), columns, &product.output) };
-            }
+        let columns = j * SQUARE..n.min((j + 1) * SQUARE);
+        product.run(rows.clone(), columns.clone());
+        if let Some(beside) = beside {
+            // SAFETY: the rows were made with the left side; this part of C is the task's.
+            unsafe { beside.part(rows, columns, &output) };
         }
-    };
-    if down * tasks == 1 {
-        run(0);
-    } else {
-        (0..down * tasks)
-            .into_par_iter()
-            .with_max_len(1)
-            .for_each(run);
-    }
+    });
     MEMORY.set(memory);
 }
 
-/// How many tasks a product of few rows has, of so many panels: reading the weight is all their work, so
+/// Counts the blocks of a rounded left side.
+fn count(left: &Left<'_>) {
+    ALL.fetch_add(left.notes.len() as u64, Ordering::Relaxed);
+    OUTLIERS.fetch_add(left.rests.len() as u64, Ordering::Relaxed);
+}
+
+/// Runs tasks on all threads.
+fn for_each(tasks: usize, run: impl Fn(usize) + Sync + Send) {
+    if tasks == 1 {
+        return run(0);
+    }
+    let tasks = (0..tasks).into_par_iter();
+    tasks.with_max_len(1).for_each(run);
+}
+
+/// One of several products with the same left side.
+pub(super) struct Layer<'a> {
+    pub weight: Int8View<'a>,
+    /// A low-rank product to be added.
+    pub beside: Option<&'a Beside<'a>>,
+    pub output: Output,
+}
+
+/// The products with several weights that have the same limit, of no more rows than a tile has. The
+/// shapes must fit, and no size may be zero.
+pub(super) fn few(body: &Body, a: Matrix<'_, f32>, layers: &[Layer<'_>]) {
+    // Taken, not borrowed: this thread may steal a task that comes here too.
+    let mut memory = MEMORY.take();
+    let left = Left::new(body, a, layers[0].weight.limit(), None, &mut memory.0);
+    count(&left);
+    let besides: Vec<_> = layers.iter().filter_map(|layer| layer.beside).collect();
+    make_hidden(&besides);
+    let squares = |layer: &Layer<'_>| layer.weight.cols().div_ceil(SQUARE);
+    let panels = layers.iter().map(squares).sum::<usize>() * SQUARE / PANEL;
+    let tasks = tasks_of_few(panels, left.blocks);
+    let run = |layer: &Layer<'_>, columns: Range<usize>| {
+        let product = Product {
+            body,
+            left: &left,
+            right: Right::of_few(body, layer.weight),
+            output: &layer.output,
+        };
+        for columns in by_squares(columns) {
+            product.right.ask_for(columns.start / SQUARE + 1);
+            if let Some(beside) = layer.beside {
+                beside.ask_for(columns.clone());
+            }
+            product.run(0..a.rows(), columns.clone());
+            if let Some(beside) = layer.beside {
+                // SAFETY: the rows were made; this part of C is the task's.
+                unsafe { beside.part(0..a.rows(), columns, &layer.output) };
+            }
+        }
+    };
+    for_each(tasks, |task| {
+        let [from, to] = [task, task + 1].map(|task| first_of_few(task, tasks, panels) * PANEL);
+        // The columns of all layers are counted together, each layer's in whole squares.
+        let mut first = 0;
+        for layer in layers {
+            let n = layer.weight.cols();
+            let [from, to] = [from, to].map(|column| column.saturating_sub(first).min(n));
+            if from < to {
+                run(layer, from..to);
+            }
+            first += squares(layer) * SQUARE;
+        }
+    });
+    MEMORY.set(memory);
+}
+
+/// How many tasks products of few rows have, of so many panels: reading the weight is all their work, so
 /// that all threads should read as much.
 fn tasks_of_few(panels: usize, blocks: usize) -> usize {
     let kilobytes = panels * blocks * PANEL_BYTES / 1024;
@@ -175,7 +227,7 @@ struct Product<'a> {
     body: &'a Body,
     left: &'a Left<'a>,
     right: Right<'a>,
-    output: Output,
+    output: &'a Output,
 }
 
 impl Product<'_> {

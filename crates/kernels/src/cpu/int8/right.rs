@@ -55,13 +55,12 @@ pub(super) struct Right<'a> {
 }
 
 impl<'a> Right<'a> {
-    /// A weight for a product of so many rows.
-    pub fn new(body: &'a Body, view: Int8View<'a>, rows: usize, memory: &'a mut Made) -> Self {
+    /// A weight for a product of more rows than a tile has.
+    pub fn new(body: &'a Body, view: Int8View<'a>, memory: &'a mut Made) -> Self {
         let down = view.rows().div_ceil(SQUARE);
         let count = down * view.cols().div_ceil(SQUARE);
-        if !view.is_transposed() || rows <= body.rows || count > MOST {
-            let all = None;
-            return Self { body, view, all };
+        if !view.is_transposed() || count > MOST {
+            return Self::of_few(body, view);
         }
         memory.hold(count, count);
         let squares = memory.squares[..count].par_chunks_mut(AT_ONCE);
@@ -72,6 +71,12 @@ impl<'a> Right<'a> {
             make(body, view, places, squares, scales);
         });
         let all = Some(&*memory);
+        Self { body, view, all }
+    }
+
+    /// A weight whose tasks make what they need: for few rows.
+    pub fn of_few(body: &'a Body, view: Int8View<'a>) -> Self {
+        let all = None;
         Self { body, view, all }
     }
 

@@ -26,7 +26,7 @@ const PIECES: usize = 16;
 const COLUMNS: usize = 32;
 
 /// Values of a weight above which all threads read it, also if it has few columns, as LoRA's have.
-const WORTH_SHARING: usize = 1 << 13;
+pub(in crate::cpu) const WORTH_SHARING: usize = 1 << 13;
 
 /// An element of a weight.
 pub(super) trait Weight: Copy + Send + Sync {

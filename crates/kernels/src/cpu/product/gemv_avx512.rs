@@ -181,7 +181,10 @@ mod tests {
         let (found, wanted) = unsafe {
             let vector = |at: usize| _mm512_loadu_ps(values.as_ptr().add(16 * at));
             let vectors = std::array::from_fn(vector);
-            (totals(&vectors), vectors.map(|vector| _mm512_reduce_add_ps(vector)))
+            (
+                totals(&vectors),
+                vectors.map(|vector| _mm512_reduce_add_ps(vector)),
+            )
         };
         assert_eq!(found, wanted);
     }

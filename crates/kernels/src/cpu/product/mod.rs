@@ -33,7 +33,7 @@ mod weight;
 
 pub use choose::{Onto, product_bf16, product_f32, product_packed};
 pub(crate) use gemv::ROWS as FEW_ROWS;
-pub(in crate::cpu) use gemv::add_few_columns;
+pub(in crate::cpu) use gemv::{WORTH_SHARING, add_few_columns};
 pub use left::{PackedLeft, Writer};
 pub use matrix::{Matrix, MatrixMut};
 pub(in crate::cpu) use output::Output;

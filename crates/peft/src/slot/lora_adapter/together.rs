@@ -1,14 +1,16 @@
 //! Several layers with the same input.
 
 use burn::tensor::Tensor;
-use burn_peft_kernels::{LinearLayer, linears};
+use burn_peft_kernels::{LinearLayer, LinearWeight, linears};
 
 use super::LoraAdapter;
 use crate::BaseLayer;
+use crate::slot::kept::Kept;
 
 impl<M: BaseLayer<Input = Tensor<2>>> LoraAdapter<M> {
     /// The outputs of several layers for the same input: what [`forward`](Self::forward) of each
-    /// computes, on GPUs in fewer steps if all are linear, dense and changed by LoRA.
+    /// computes. It takes fewer steps if all are linear and changed by LoRA: on GPUs if they are dense,
+    /// on the CPU if they are in eight bits, changed or not, and a token is decoded.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
@@ -27,15 +29,20 @@ impl<M: BaseLayer<Input = Tensor<2>>> LoraAdapter<M> {
         linears(input, linear)
     }
 
-    /// The layer with what acts on it, if it is linear and dense, and the change of low rank.
+    /// The layer with what acts on it, if it is linear, dense or in eight bits, and the change of low
+    /// rank.
     fn as_linear(&self) -> Option<LinearLayer> {
         let by_rows = self.state.rows.is_some() && !self.state.disabled;
         let layer = self.acting_layer();
-        if by_rows || !layer.kind().is_linear() || self.kept_of(layer).is_some() {
+        if by_rows || !layer.kind().is_linear() {
             return None;
         }
         Some(LinearLayer {
-            weight: layer.stored_weight(),
+            weight: match self.kept_of(layer) {
+                None => LinearWeight::Dense(layer.stored_weight()),
+                Some(Kept::Int8(weight)) => LinearWeight::Int8(weight.clone()),
+                Some(_) => return None,
+            },
             bias: layer.bias(),
             lora: Self::low_rank(&self.acting())?,
         })
