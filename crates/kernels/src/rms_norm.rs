@@ -1,5 +1,6 @@
 //! The root-mean-square norm.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -59,7 +60,12 @@ trait RmsNormKernel: Backend {
 }
 
 /// What the rows are multiplied by.
-fn factor(weight: &FloatTensor<Flex>, offset: f32) -> Vec<f32> {
+fn factor(weight: &FloatTensor<Flex>, offset: f32) -> Cow<'_, [f32]> {
+    if offset == 0.0
+        && let Some(weight) = weight.as_slice::<f32>()
+    {
+        return Cow::Borrowed(weight);
+    }
     let weight = contiguous(weight.clone());
     values(&weight).iter().map(|w| offset + w).collect()
 }

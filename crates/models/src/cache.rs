@@ -10,7 +10,8 @@ const SPARE: usize = 128;
 /// to grow.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
-    layers: Vec<(Tensor<4>, Tensor<4>)>,
+    /// Those of a layer are taken out while they are written.
+    layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     length: usize,
 }
 
@@ -40,7 +41,7 @@ impl KvCache {
         };
         let layers = prefix.iter();
         self.layers = layers
-            .map(|(key, value)| (of_every_row(key), of_every_row(value)))
+            .map(|(key, value)| Some((of_every_row(key), of_every_row(value))))
             .collect();
         self.length = prefix.first().map_or(0, |(key, _)| key.dims()[1]);
     }
@@ -55,10 +56,12 @@ impl KvCache {
     ) -> (Tensor<4>, Tensor<4>) {
         let total = self.length + key.dims()[2];
         // Taken out, so that nothing else holds the buffers while they are written.
-        let (keys, values) = if layer < self.layers.len() {
-            Some(self.layers.remove(layer)).unzip()
-        } else {
-            (None, None)
+        let (keys, values) = match self.layers.get_mut(layer) {
+            Some(kept) => kept.take().unzip(),
+            None => {
+                self.layers.push(None);
+                (None, None)
+            }
         };
         let earlier = [&keys, &values].into_iter().flatten();
         let records = earlier.chain([&key, &value]).any(Tensor::is_autodiff);
@@ -72,7 +75,7 @@ impl KvCache {
         };
         let all = |buffer: &Tensor<4>| buffer.clone().slice_dim(2, 0..total);
         let parts = (all(&keys), all(&values));
-        self.layers.insert(layer, (keys, values));
+        self.layers[layer] = Some((keys, values));
         parts
     }
 

@@ -115,9 +115,11 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// Checks the width of an input, and shows it to what watches.
     #[track_caller]
     fn take_in(&self, input: &M::Input) {
-        let d_in = match self.base_layer.convolution() {
-            Some(convolution) => convolution.channels_in,
-            None => self.base_layer.dims()[0],
+        let d_in = match (self.base_layer.convolution(), &self.kept) {
+            (Some(convolution), _) => convolution.channels_in,
+            // Sooner found than the shape of a released parameter.
+            (None, Some(Kept::Int8(weight))) => weight.dims()[0],
+            (None, _) => self.base_layer.dims()[0],
         };
         if let Some(width) = input.width().filter(|&width| width != d_in) {
             let path = match self.state.path.as_str() {
