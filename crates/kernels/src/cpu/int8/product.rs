@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::ptr::{self, addr_of};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -135,6 +135,34 @@ fn for_each(tasks: usize, run: impl Fn(usize) + Sync + Send) {
     tasks.with_max_len(1).for_each(run);
 }
 
+/// The next task of a thread's share, alone in its cache lines.
+#[repr(align(128))]
+struct Next(AtomicUsize);
+
+/// Runs many small tasks: each thread those of its share in order, and then what is left of the others'.
+/// Taking one costs less than if each were a task of rayon's.
+fn for_each_in_shares(tasks: usize, run: impl Fn(usize) + Sync + Send) {
+    if tasks == 1 {
+        return run(0);
+    }
+    let threads = rayon::current_num_threads();
+    let first = |share| share * tasks / threads;
+    let shares: Vec<_> = (0..threads)
+        .map(|share| Next(AtomicUsize::new(first(share))))
+        .collect();
+    for_each(threads, |thread| {
+        for share in (thread..threads).chain(0..thread) {
+            loop {
+                let task = shares[share].0.fetch_add(1, Ordering::Relaxed);
+                if task >= first(share + 1) {
+                    break;
+                }
+                run(task);
+            }
+        }
+    });
+}
+
 /// One of several products with the same left side.
 pub(super) struct Layer<'a> {
     pub weight: Int8View<'a>,
@@ -174,7 +202,7 @@ pub(super) fn few(body: &Body, a: Matrix<'_, f32>, layers: &[Layer<'_>]) {
             }
         }
     };
-    for_each(tasks, |task| {
+    for_each_in_shares(tasks, |task| {
         let [from, to] = [task, task + 1].map(|task| first_of_few(task, tasks, panels) * PANEL);
         // The columns of all layers are counted together, each layer's in whole squares.
         let mut first = 0;
