@@ -5,6 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::{HEADS, PIECE};
 use crate::cpu::attention::simd::{load, store};
 use crate::cpu::attention::softcap::cap_row;
+use crate::cpu::buffer::ask_for;
 use crate::cpu::exp::{exp_sum, max};
 
 /// A few scaled queries, and the keys and values that they share.
@@ -37,7 +38,13 @@ impl Heads<'_> {
     fn run<S: Simd, const N: usize>(self, simd: S) {
         let width = self.width;
         let length = self.keys.len() / width;
-        for (position, key) in self.keys.chunks_exact(width).enumerate() {
+        let pairs = self
+            .keys
+            .chunks_exact(width)
+            .zip(self.values.chunks_exact(width));
+        for (position, (key, value)) in pairs.enumerate() {
+            // The values are read after all scores; by then they should be in the cache.
+            ask_for(value);
             let products = dots::<S, N>(simd, self.queries, key);
             for (head, product) in products.iter().enumerate() {
                 self.scores[head * PIECE + position] = *product;
