@@ -48,12 +48,26 @@ pub(crate) fn with_flag<R>(
 /// Runs `body` on the first of the threads that the specialised bodies share their work among. Each
 /// of the many small products of a token, or of a step, then begins at once; from any other thread it
 /// would first wait for one of those threads to wake. It is always the same thread, because the
-/// allocator keeps what a thread has freed for that thread. The other threads stay awake while `body`
-/// has work for them.
+/// allocator keeps what a thread has freed for that thread.
 ///
 /// [`with_plain_bodies`] and [`without_dropout`](crate::without_dropout) act as on the calling
 /// thread; a [seed](crate::with_seed) has to be set in `body`.
 pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    on_first_thread(body, |_| ())
+}
+
+/// As [`among_threads`], and the other threads stay awake while `body` has work for them. This makes
+/// the parts of a token faster; a step's are too long to gain by it.
+pub fn among_awake_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    on_first_thread(body, stand_by)
+}
+
+/// Runs `body` on the first thread and `beside` on the others, with a flag that says whether `body` is
+/// over.
+fn on_first_thread<R: Send>(
+    body: impl FnOnce() -> R + Send,
+    beside: impl Fn(&AtomicBool) + Sync,
+) -> R {
     let (plain, drops) = (PLAIN_HERE.get(), dropout::drops());
     // That thread may be waiting in the middle of another call, whose flags are not ours.
     let body = move || {
@@ -73,7 +87,7 @@ pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
             take().map(|body| body())
         }
         _ => {
-            stand_by(&is_over);
+            beside(&is_over);
             None
         }
     });

@@ -93,7 +93,9 @@ pub use cpu::{ActivationKind, BlockType, Pairing, QuantType};
 pub use decode::{FirstKeys, attend_cached};
 pub use dropout::{apply_dropout, dropout, dropout_probability, without_dropout};
 pub use feed_forward::{FeedForward, Projection, feed_forward};
-pub use flex::{among_threads, cpu_device, is_gpu, is_specialised, with_plain_bodies};
+pub use flex::{
+    among_awake_threads, among_threads, cpu_device, is_gpu, is_specialised, with_plain_bodies,
+};
 pub use glu::{glu, packed_glu};
 pub use head_weight::HeadWeight;
 pub use int8_weight::Int8Weight;

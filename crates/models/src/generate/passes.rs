@@ -1,6 +1,6 @@
 //! The passes through a model, one for each token.
 
-use burn_peft_kernels::among_threads;
+use burn_peft_kernels::among_awake_threads;
 
 use super::Row;
 use super::padded::Padded;
@@ -44,7 +44,7 @@ impl Passes {
         self.computed += length - past;
         self.lengths = (self.lengths.0.min(length), self.lengths.1.max(length));
         let (input, cache) = (self.inputs.next(), &mut self.cache);
-        let logits = among_threads(|| model.forward_cached(input, cache));
+        let logits = among_awake_threads(|| model.forward_cached(input, cache));
         let logits = logits.try_into_vec_as::<f32>();
         Ok(logits.map_err(|error| InputError::Logits(error.to_string()))?)
     }
