@@ -220,11 +220,7 @@ trait QuantizedKernel: FrozenProduct {
         if transposed {
             weight = Self::float_transpose(weight);
         }
-        if weight.dtype() == x.dtype() {
-            Self::float_matmul(x, weight)
-        } else {
-            Self::frozen_product(x, weight)
-        }
+        Self::frozen_product(x, weight)
     }
 }
 
