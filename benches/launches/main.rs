@@ -4,7 +4,7 @@
 //! A GPT-2 and a Llama with random weights learn four rows with LoRA on all linear layers, the same
 //! rows in every step. An argument that names one of the models leaves out the other. After three
 //! steps all kernels are compiled and chosen. The fourth step is counted twice: as a whole, and
-//! with a wait for the device after each part.
+//! with a wait for the device after each part. It is counted once more with frozen weights in f16.
 
 mod expected;
 mod marks;
@@ -17,11 +17,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use burn_peft::{LoraConfig, get_peft_model};
 use burn_peft_data::{DataConfig, DataSet, Tokenizer};
 use burn_peft_models::weights::{SaveOptions, save_model};
-use burn_peft_models::{AutoConfig, AutoModel, CausalLm, LanguageModel, Pretrained};
+use burn_peft_models::{AutoConfig, AutoModel, LanguageModel, Pretrained};
 use burn_peft_train::{
     IntervalStrategy, SamplingStrategy, TrainOptions, TrainingArguments, limits, train_with,
 };
@@ -50,17 +50,20 @@ fn main() -> Result<ExitCode> {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| *wanted == name) {
             continue;
         }
-        let [small, whole] = [2, 4].map(|blocks| step(config, blocks, false, &device));
+        let f32 = FloatDType::F32;
+        let [small, whole] = [2, 4].map(|blocks| step(config, blocks, f32, false, &device));
         let (small, whole) = (small?, whole?);
-        let apart = step(config, 4, true, &device)?;
+        let apart = step(config, 4, f32, true, &device)?;
+        let half = step(config, 4, FloatDType::F16, false, &device)?;
         let of_blocks = whole.whole().launches.total() - small.whole().launches.total();
         println!(
             "{}",
-            table::of(name, &whole, &apart, of_blocks as f64 / 2.0)
+            table::of(name, &whole, &apart, &half, of_blocks as f64 / 2.0)
         );
         let part = |part: Part| apart.parts[part as usize].launches.total();
         let found = [
             ("launches", whole.whole().launches.total()),
+            ("launches_in_f16", half.whole().launches.total()),
             ("launches_of_two_blocks", of_blocks),
             ("forward", part(Part::Forward)),
             ("backward", part(Part::Backward)),
@@ -87,8 +90,14 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// The step after the warm-up, of a model with this many blocks.
-fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Step> {
+/// The step after the warm-up, of a model with this many blocks and with frozen weights in this type.
+fn step(
+    config: &str,
+    blocks: usize,
+    dtype: FloatDType,
+    apart: bool,
+    device: &Device,
+) -> Result<Step> {
     let dir = tempfile::tempdir()?;
     let base = model(config, blocks, dir.path(), device)?;
     let tokenizer = Tokenizer::load(format!("{ROOT}/assets/tiny-gpt2"))?;
@@ -97,7 +106,10 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
         .with_lora_alpha(16)
         .with_lora_dropout(0.05)
         .with_target_modules("all-linear");
-    let model = LanguageModel::from(get_peft_model(base, lora)?);
+    let mut model = LanguageModel::from(get_peft_model(base, lora)?);
+    if dtype != FloatDType::F32 {
+        model.cast_frozen(dtype);
+    }
     // The same four rows in every step, repeated so that no epoch ends.
     let rows = std::fs::read_to_string(format!("{ROOT}/data/quickstart/train.jsonl"))?;
     let rows: Vec<&str> = rows.lines().take(ROWS).collect();
@@ -111,7 +123,7 @@ fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Ste
         per_device_train_batch_size: ROWS,
         learning_rate: 1e-3,
         // Other seeds of dropout than before, so that no launch with them is known already.
-        seed: 42 + 2 * blocks as u64 + u64::from(apart),
+        seed: 42 + 2 * blocks as u64 + u64::from(apart) + 100 * u64::from(dtype == FloatDType::F16),
         save_strategy: IntervalStrategy::No,
         train_sampling_strategy: SamplingStrategy::Sequential,
         ..TrainingArguments::new(dir.path().join("run"))

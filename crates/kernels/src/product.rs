@@ -6,14 +6,15 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
-#[cfg(any(feature = "gpu", test))]
-use burn::tensor::{DType, FloatDType, Scalar};
 
 use crate::flex::is_trained;
 #[cfg(feature = "gpu")]
 use crate::{
     flex::is_plain,
-    gpu::product::{SoftwareProduct, is_software},
+    gpu::{
+        narrow::Narrow,
+        product::{GpuProduct, is_software},
+    },
 };
 
 /// `x · weight`, `[rows, k]` and `[k, columns]`, in the type of `x`.
@@ -65,34 +66,26 @@ fn is_in_software(_: &Tensor<2>) -> bool {
 impl FrozenProduct for burn::backend::Cube {
     fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         use burn::backend::ops::FloatTensorOps;
-        if x.dtype() != weight.dtype() {
-            in_16_bits::<Self>(x, weight)
-        } else if is_software(x.client.device()) {
-            Self::software_product(x, weight)
-        } else {
-            Self::float_matmul(x, weight)
-        }
-    }
-}
+        use burn::tensor::FloatDType;
 
-/// The product in the weight's 16 bits, for an `x` in 32 bits.
-#[cfg(any(feature = "gpu", test))]
-fn in_16_bits<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-    let narrow = |x| B::float_cast(x, weight.dtype().into());
-    let wide = |product| B::float_cast(product, FloatDType::F32);
-    if weight.dtype() != DType::F16 {
-        return wide(B::float_matmul(narrow(x), weight.clone()));
+        let in_software = is_software(x.client.device());
+        let dtype = FloatDType::from(x.dtype());
+        if x.dtype() == weight.dtype() {
+            return if in_software {
+                Self::gpu_product(x, weight, dtype)
+            } else {
+                Self::float_matmul(x, weight)
+            };
+        }
+        let (narrow, sizes) = Self::narrowed(x, weight.dtype().into());
+        let product = if in_software {
+            Self::gpu_product(narrow, weight, dtype)
+        } else {
+            // Burn fuses the cast and what follows with the product.
+            Self::float_cast(Self::float_matmul(narrow, weight), dtype)
+        };
+        Self::float_mul(product, sizes)
     }
-    // f16 holds only magnitudes from 6e-8 to 65504, so each row is scaled to a Euclidean norm of at
-    // most 16. Its products are then at most 16 times the norm of a column of the weight, and the
-    // gradient of a mean loss stays far from zero.
-    let [_, k] = x.shape().dims();
-    let largest = B::float_max_abs_dim(x.clone(), 1);
-    let size = B::float_mul_scalar(largest, Scalar::Float((k as f64).sqrt() / 16.0));
-    // A row of zeros stays one.
-    let size = B::float_add_scalar(size, Scalar::Float(1e-30));
-    let product = B::float_matmul(narrow(B::float_div(x, size.clone())), weight.clone());
-    B::float_mul(wide(product), size)
 }
 
 impl<B: FrozenProduct, C: CheckpointStrategy> FrozenProduct for Autodiff<B, C> {
@@ -125,21 +118,17 @@ impl<B: FrozenProduct> Backward<B, 1> for FrozenProductBackward {
 
 #[cfg(test)]
 mod tests {
-    use burn::backend::ops::FloatTensorOps;
-    use burn::tensor::Tolerance;
+    #[cfg(feature = "wgpu")]
+    use burn::tensor::TensorData;
+    use burn::tensor::{FloatDType, Tolerance};
 
     use super::*;
-    use crate::flex::{tensor_of, values};
     use crate::testing::random;
 
-    const ROWS: usize = 6;
-
     /// Rows of very different sizes, one of zeros, one with a single value among zeros.
+    #[cfg(feature = "wgpu")]
     fn rows(k: usize) -> Vec<f32> {
-        let mut rows = random([ROWS, k], 1.0)
-            .into_data()
-            .try_into_vec::<f32>()
-            .unwrap();
+        let mut rows = crate::testing::numbers(ROWS * k, 3);
         let sizes = [1e-7, 1e5, 0.0, 1e-20, 1e20, 1.0];
         for (row, size) in rows.chunks_exact_mut(k).zip(sizes) {
             row.iter_mut().for_each(|value| *value *= size);
@@ -148,27 +137,42 @@ mod tests {
         rows
     }
 
+    #[cfg(feature = "wgpu")]
+    const ROWS: usize = 6;
+
     /// In 16 bits each row is as exact as its largest number in that type.
+    #[cfg(feature = "wgpu")]
     #[test]
-    fn in_16_bits_rows_keep_their_size() {
+    fn in_16_bits_rows_keep_their_size_on_a_gpu() {
+        use burn::tensor::Device;
+
         for (dtype, bits) in [(FloatDType::F16, 10), (FloatDType::BF16, 7)] {
-            for [k, columns] in [[1, 1], [33, 20], [3000, 70]] {
-                let x = tensor_of(rows(k), [ROWS, k]);
-                let weight = random([k, columns], 0.1).into_data();
-                let weight = tensor_of(weight.try_into_vec().unwrap(), [k, columns]);
-                let weight = Flex::float_cast(weight, dtype);
-                let found = in_16_bits::<Flex>(x.clone(), weight.clone());
-                let expected = Flex::frozen_product(x, weight);
-                let (found, expected) = (values(&found), values(&expected));
-                for (found, expected) in found.chunks(columns).zip(expected.chunks(columns)) {
-                    let largest = expected.iter().fold(0.0f32, |m, value| m.max(value.abs()));
-                    for (found, expected) in found.iter().zip(expected) {
-                        let difference = (found - expected).abs();
-                        let bound = largest / (1 << bits) as f32;
-                        assert!(difference <= bound, "{found}, not {expected}, of {largest}");
+            crate::testing::on_gpu(|| {
+                let device = crate::testing::device();
+                if !device.supports_dtype(dtype) {
+                    return eprintln!("not run: the GPU has no {dtype:?}");
+                }
+                for [k, columns] in [[1, 1], [33, 20], [3000, 70]] {
+                    let rows = TensorData::new(rows(k), [ROWS, k]);
+                    let weight = random([k, columns], 0.1).cast(dtype);
+                    let on = |device: &Device| Tensor::<2>::from_data(rows.clone(), device);
+                    let found = product(on(&device), weight.clone()).into_data();
+                    let weight = Tensor::<2>::from_data(weight.into_data(), &Device::flex());
+                    let wide = weight.cast(FloatDType::F32);
+                    let expected = on(&Device::flex()).matmul(wide).into_data();
+                    let [found, expected] =
+                        [found, expected].map(|data| data.try_into_vec::<f32>());
+                    let (found, expected) = (found.unwrap(), expected.unwrap());
+                    for (found, expected) in found.chunks(columns).zip(expected.chunks(columns)) {
+                        let largest = expected.iter().fold(0.0f32, |m, value| m.max(value.abs()));
+                        for (found, expected) in found.iter().zip(expected) {
+                            let difference = (found - expected).abs();
+                            let bound = largest / (1 << bits) as f32;
+                            assert!(difference <= bound, "{found}, not {expected}, of {largest}");
+                        }
                     }
                 }
-            }
+            });
         }
     }
 

@@ -16,6 +16,7 @@ mod launch;
 mod lora;
 pub(crate) mod many;
 mod mask;
+pub(crate) mod narrow;
 pub(crate) mod norm;
 mod part;
 pub(crate) mod product;

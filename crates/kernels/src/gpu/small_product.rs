@@ -60,10 +60,15 @@ impl Tiling {
         self.each[0] * self.each[1]
     }
 
+    /// How many units a workgroup has.
+    pub fn units(&self) -> u32 {
+        (self.units[0] * self.units[1]) as u32
+    }
+
     /// The units of a workgroup, in one dimension: a device in software computes those along `x`
     /// together.
     pub fn cube_dim(&self) -> CubeDim {
-        CubeDim::new_1d((self.units[0] * self.units[1]) as u32)
+        CubeDim::new_1d(self.units())
     }
 }
 

@@ -152,7 +152,12 @@ fn on_gpu<const N: usize>(x: &Tensor<2>, layers: &[LinearLayer; N]) -> Option<[T
     };
     let has_bias = |layer: &LinearLayer| layer.bias.is_some();
     let alike = layers.iter().all(has_bias) || !layers.iter().any(has_bias);
-    if !(alike && takes_together(x, N) && layers.iter().all(is_taken)) {
+    let dtype = |layer: &LinearLayer| match &layer.weight {
+        LinearWeight::Dense(weight) => Some(weight.dtype()),
+        LinearWeight::Int8(_) => None,
+    };
+    let of_one_type = layers.iter().all(|layer| dtype(layer) == dtype(&layers[0]));
+    if !(alike && of_one_type && takes_together(x, N) && layers.iter().all(is_taken)) {
         return None;
     }
     let layer = |layer: &LinearLayer| {
@@ -296,5 +301,33 @@ mod tests {
     #[test]
     fn several_layers_equal_each_on_a_gpu_in_16_bits() {
         crate::testing::on_gpu_in_16_bits(several_layers_equal_each);
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn weights_of_two_types_on_a_gpu() {
+        use burn::tensor::{FloatDType, Tolerance};
+
+        crate::testing::on_gpu(|| {
+            if !crate::testing::device().supports_dtype(FloatDType::F16) {
+                return eprintln!("not run: the GPU has no f16");
+            }
+            let x = random([TOKENS, D_IN], 1.0);
+            let layers = [FloatDType::F16, FloatDType::F32].map(|dtype| LinearLayer {
+                weight: LinearWeight::Dense(random([D_IN, 40], 0.1).cast(dtype)),
+                bias: None,
+                lora: Some(lora(0.0, random([8, D_IN], 0.1), random([40, 8], 0.1))),
+            });
+            let each = layers.clone().map(|layer| {
+                let LinearWeight::Dense(weight) = layer.weight else {
+                    panic!("not a dense weight");
+                };
+                linear(x.clone(), weight, None, None, layer.lora)
+            });
+            for (found, each) in linears(x, layers).into_iter().zip(each) {
+                let (found, each) = (found.into_data(), each.into_data());
+                found.assert_approx_eq::<f32>(&each, Tolerance::absolute(1e-6));
+            }
+        });
     }
 }

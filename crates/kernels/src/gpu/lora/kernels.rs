@@ -1,11 +1,14 @@
 //! The kernels of LoRA's low-rank products. Their workgroups make the tiles of the products of all
-//! layers, one layer after the other.
+//! layers, one layer after the other. If the weights are in 16 bits, further workgroups of the kernels
+//! that read all of the weights' inputs narrow these, a row each. The sizes of the rows are behind the
+//! hidden values, or behind their gradients.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
 use crate::gpu::mask::{Drops, factor, mask_of, no_mask};
+use crate::gpu::narrow::narrow_row;
 use crate::gpu::small_product::{Lies, Side, Tiles, Tiling, place_in_tile, tile_of_product, tiles};
 
 const ALONG: Lies = Lies {
@@ -30,19 +33,21 @@ pub(super) struct Layer {
     pub of_b_at: usize,
 }
 
-/// `scaling · dropout(x) aᵀ`.
+/// `scaling · dropout(x) aᵀ`. Also `x` in 16 bits, where there is room for it.
 #[cube(launch_unchecked)]
-pub(super) fn down<F: Float>(
+pub(super) fn down<F: Float, N: Float>(
     x: &[F],
     a: &Sequence<Box<[F]>>,
     hidden: &mut [f32],
+    narrow: &mut Sequence<Box<[N]>>,
     words: &[u32],
     layers: &Sequence<Layer>,
     tokens: usize,
     d_in: usize,
+    sizes_at: usize,
     #[comptime] drops: bool,
     #[comptime] tiling: Tiling,
-    #[define(F)] _dtype: ElemType,
+    #[define(F, N)] _dtypes: [ElemType; 2],
 ) {
     let mut memory = Tiles::new(tiling);
     let mut first = 0usize;
@@ -81,9 +86,18 @@ pub(super) fn down<F: Float>(
         }
         first = end;
     }
+    if comptime!(narrow.len() == 1) && CUBE_POS >= first && CUBE_POS < first + tokens {
+        let row = CUBE_POS - first;
+        let narrow = &mut narrow[0];
+        let size = narrow_row::<F, N>(x, narrow, row * d_in, d_in, comptime!(tiling.units()));
+        if UNIT_POS == 0 {
+            hidden[sizes_at + row] = size;
+        }
+    }
 }
 
-/// `product + bias + residual + hidden bᵀ`.
+/// `product + bias + residual + hidden bᵀ`. Products of an input in 16 bits are multiplied by the sizes
+/// of its rows.
 #[cube(launch_unchecked)]
 pub(super) fn up<F: Float>(
     products: &Sequence<Box<[F]>>,
@@ -94,6 +108,8 @@ pub(super) fn up<F: Float>(
     outputs: &mut Sequence<Box<[F]>>,
     layers: &Sequence<Layer>,
     tokens: usize,
+    sizes_at: usize,
+    #[comptime] is_narrow: bool,
     #[comptime] tiling: Tiling,
     #[define(F)] _dtype: ElemType,
 ) {
@@ -125,7 +141,11 @@ pub(super) fn up<F: Float>(
                 let (row, column) = place_in_tile(d_out, tile, own, tiling);
                 if row < tokens && column < d_out {
                     let at = row * d_out + column;
-                    let mut value = f32::cast_from(products[i][at]) + changes[own];
+                    let mut value = f32::cast_from(products[i][at]);
+                    if is_narrow {
+                        value *= hidden[sizes_at + row];
+                    }
+                    value += changes[own];
                     if comptime!(biases.len() == b.len()) {
                         value += f32::cast_from(biases[i][column]);
                     }
@@ -141,18 +161,21 @@ pub(super) fn up<F: Float>(
     }
 }
 
-/// The gradients of the hidden values, with their scaling, and of each `b`.
+/// The gradients of the hidden values, with their scaling, and of each `b`. Also the outputs' gradients in
+/// 16 bits, where there is room for them.
 #[cube(launch_unchecked)]
-pub(super) fn gradients_up<F: Float>(
+pub(super) fn gradients_up<F: Float, N: Float>(
     grads: &Sequence<Box<[F]>>,
     hidden: &[f32],
     b: &Sequence<Box<[F]>>,
     of_hidden: &mut [f32],
     gradients: &mut [F],
+    narrow: &mut Sequence<Box<[N]>>,
     layers: &Sequence<Layer>,
     tokens: usize,
+    sizes_at: usize,
     #[comptime] tiling: Tiling,
-    #[define(F)] _dtype: ElemType,
+    #[define(F, N)] _dtypes: [ElemType; 2],
 ) {
     let mut memory = Tiles::new(tiling);
     let mask = no_mask();
@@ -212,10 +235,24 @@ pub(super) fn gradients_up<F: Float>(
             }
         }
         first = end;
+        if comptime!(narrow.len() == b.len()) {
+            let end = first + tokens;
+            if CUBE_POS >= first && CUBE_POS < end {
+                let row = CUBE_POS - first;
+                let narrow = &mut narrow[i];
+                let units = comptime!(tiling.units());
+                let size = narrow_row::<F, N>(&grads[i], narrow, row * d_out, d_out, units);
+                if UNIT_POS == 0 {
+                    of_hidden[sizes_at + i * tokens + row] = size;
+                }
+            }
+            first = end;
+        }
     }
 }
 
-/// The gradients of each `a` and, if it is wanted, of `x`, to which the `products` are added.
+/// The gradients of each `a` and, if it is wanted, of `x`, to which the `products` are added, those of
+/// gradients in 16 bits multiplied by the sizes of the rows.
 #[cube(launch_unchecked)]
 pub(super) fn gradients_down<F: Float>(
     of_hidden: &[f32],
@@ -228,7 +265,9 @@ pub(super) fn gradients_down<F: Float>(
     layers: &Sequence<Layer>,
     tokens: usize,
     d_in: usize,
+    sizes_at: usize,
     #[comptime] drops: bool,
+    #[comptime] is_narrow: bool,
     #[comptime] tiling: Tiling,
     #[define(F)] _dtype: ElemType,
 ) {
@@ -305,7 +344,11 @@ pub(super) fn gradients_down<F: Float>(
                     if comptime!(products.len() == a.len()) {
                         let product = &products[i];
                         if row < tokens && column < d_in {
-                            change += f32::cast_from(product[row * d_in + column]);
+                            let mut value = f32::cast_from(product[row * d_in + column]);
+                            if is_narrow {
+                                value *= of_hidden[sizes_at + i * tokens + row];
+                            }
+                            change += value;
                         }
                     }
                     sums[own] += change;

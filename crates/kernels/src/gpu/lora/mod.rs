@@ -1,5 +1,5 @@
-//! Linear layers with LoRA on GPUs: the products with the weights, which are CubeCL's, and two
-//! launches in each pass, for one layer or for several with the same input.
+//! Linear layers with LoRA on GPUs: the products with the weights, and two launches in each pass, for
+//! one layer or for several with the same input.
 
 mod kernels;
 mod passes;
@@ -11,16 +11,13 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{
-    Autodiff, Backend, Cube, Dispatch, ExtensionType, TensorMetadata, backend_extension,
-};
+use burn::backend::{Autodiff, Backend, Cube, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-use self::passes::{Factors, Kept, LoraPasses};
+use self::passes::{Factors, Kept, Layers, LoraPasses};
 use self::several::Several;
 use crate::gpu::mask::Masked;
 use crate::linear::Lora;
-use crate::product::FrozenProduct;
 
 pub(crate) use self::several::MOST_LAYERS;
 
@@ -57,10 +54,10 @@ pub(crate) fn takes_lora(
     rest && bias && residual
 }
 
-/// Whether one launch can take so many layers: it reads and writes up to four tensors of each, and
-/// one of all.
+/// Whether one launch can take so many layers: it reads and writes up to four tensors of each, one of
+/// all, and what CubeCL tells the kernel.
 pub(crate) fn takes_together(x: &Tensor<2>, layers: usize) -> bool {
-    layers <= MOST_LAYERS && super::most_bindings(x) > 4 * layers as u32
+    layers <= MOST_LAYERS && super::most_bindings(x) >= 4 * layers as u32 + 2
 }
 
 /// As [`linear`](crate::linear) with LoRA, of what [`takes_lora`] and with a base that fits.
@@ -120,42 +117,6 @@ pub(crate) fn lora_linears(
     outputs.into_iter().map(Tensor::from_dispatch).collect()
 }
 
-/// The tensors of one or several layers: either weights or products.
-#[derive(ExtensionType)]
-struct Layers<B: Backend> {
-    x: FloatTensor<B>,
-    #[extension_type]
-    weights: Several<B>,
-    #[extension_type]
-    products: Several<B>,
-    #[extension_type]
-    biases: Several<B>,
-    #[extension_type]
-    residuals: Several<B>,
-    #[extension_type]
-    a: Several<B>,
-    #[extension_type]
-    b: Several<B>,
-}
-
-impl<B: FrozenProduct + LoraPasses> Layers<B> {
-    /// The outputs, and what the backward pass needs.
-    fn forward(self, factors: Vec<Factors>) -> (Several<B>, Kept<B>) {
-        let weights = self.weights.into_vec().into_iter();
-        let products = weights.map(|weight| B::frozen_product(self.x.clone(), weight));
-        let products = Several::new(products.chain(self.products.into_vec()));
-        let hidden = B::lora_down(self.x.clone(), self.a.clone(), factors);
-        let kept = Kept {
-            x: self.x,
-            hidden: hidden.clone(),
-            a: self.a,
-            b: self.b.clone(),
-        };
-        let outputs = B::lora_up(products, hidden, self.b, self.biases, self.residuals);
-        (outputs, kept)
-    }
-}
-
 #[backend_extension(Cube, Autodiff)]
 trait LoraLinears: Backend {
     fn lora_linears_gpu(
@@ -166,7 +127,7 @@ trait LoraLinears: Backend {
 
 impl LoraLinears for Cube {
     fn lora_linears_gpu(layers: Layers<Self>, factors: Vec<Factors>) -> Several<Self> {
-        layers.forward(factors).0
+        Self::lora_forward(layers, factors).0
     }
 }
 
@@ -177,7 +138,7 @@ const NODES: usize = 1 + 5 * MOST_LAYERS;
 /// output.
 type OfOutputs<B> = Arc<Mutex<[Option<FloatTensor<B>>; MOST_LAYERS]>>;
 
-impl<B: FrozenProduct + LoraPasses, C: CheckpointStrategy> LoraLinears for Autodiff<B, C> {
+impl<B: LoraPasses, C: CheckpointStrategy> LoraLinears for Autodiff<B, C> {
     fn lora_linears_gpu(layers: Layers<Self>, factors: Vec<Factors>) -> Several<Self> {
         let x = layers.x;
         let mut nodes = vec![x.node()];
@@ -197,17 +158,18 @@ impl<B: FrozenProduct + LoraPasses, C: CheckpointStrategy> LoraLinears for Autod
         let products = inner(layers.products);
         let (a, b) = (inner(layers.a), inner(layers.b));
         let weights = layers.weights.into_vec().into_iter();
-        let weights: Vec<_> = weights.map(|weight| weight.into_primitive()).collect();
+        let weights = Several::new(weights.map(|weight| weight.into_primitive()));
+        let x = x.into_primitive();
         let layers = Layers {
-            x: x.into_primitive(),
-            weights: Several::new(weights.clone()),
+            x: x.clone(),
+            weights: weights.clone(),
             products,
             biases,
             residuals,
-            a,
-            b,
+            a: a.clone(),
+            b: b.clone(),
         };
-        let (outputs, kept) = layers.forward(factors.clone());
+        let (outputs, hidden) = B::lora_forward(layers, factors.clone());
         let nodes: [NodeGuard; NODES] = nodes.try_into().expect("as many as were added");
         let prepared = LoraBackward.prepare::<C>(nodes).compute_bound();
         let OpsKind::Tracked(prepared) = prepared.stateful() else {
@@ -215,9 +177,13 @@ impl<B: FrozenProduct + LoraPasses, C: CheckpointStrategy> LoraLinears for Autod
             return Several::new(outputs.map(FloatTensor::<Self>::new));
         };
         let of_outputs = OfOutputs::<B>::default();
-        let hidden = kept.hidden.clone();
         let state = State {
-            kept,
+            kept: Kept {
+                x,
+                hidden: hidden.clone(),
+                a,
+                b,
+            },
             weights,
             factors,
             of_outputs: of_outputs.clone(),
@@ -252,7 +218,7 @@ impl<B: Backend> Backward<B, 1> for OutputBackward {
 #[derive(Clone, Debug)]
 struct State<B: Backend> {
     kept: Kept<B>,
-    weights: Vec<FloatTensor<B>>,
+    weights: Several<B>,
     factors: Vec<Factors>,
     of_outputs: OfOutputs<B>,
 }
@@ -279,7 +245,7 @@ impl<B: Backend> State<B> {
 #[derive(Debug)]
 struct LoraBackward;
 
-impl<B: FrozenProduct + LoraPasses> Backward<B, NODES> for LoraBackward {
+impl<B: LoraPasses> Backward<B, NODES> for LoraBackward {
     type State = State<B>;
 
     fn backward(self, ops: Ops<State<B>, NODES>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -311,13 +277,8 @@ impl<B: FrozenProduct + LoraPasses> Backward<B, NODES> for LoraBackward {
             factors,
             ..
         } = ops.state;
-        let weights = weights.into_iter().filter(|_| of_x.is_some());
-        let products = weights
-            .zip(&of_outputs)
-            .map(|(weight, grad)| B::frozen_product(grad.clone(), B::float_transpose(weight)));
-        let products = Several::new(products);
         let of_outputs = Several::new(of_outputs);
-        let (a, b, x) = B::lora_gradients(of_outputs, kept, products, factors, of_x.is_some());
+        let (a, b, x) = B::lora_gradients(of_outputs, kept, weights, factors, of_x.is_some());
         for (nodes, gradients) in [(of_a, a), (of_b, b)] {
             for (node, gradient) in nodes.into_iter().zip(gradients.into_vec()) {
                 if let Some(node) = node {

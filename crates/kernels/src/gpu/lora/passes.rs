@@ -3,6 +3,8 @@
 
 use std::iter::repeat_with;
 
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Shape};
@@ -15,7 +17,7 @@ use super::several::{MOST_LAYERS, Several, SeveralMetadata};
 use crate::flex::{Optional, OptionalMetadata};
 use crate::gpu::launch::{buffer, contiguous, cubes, elem, empty, empty_like, together, view};
 use crate::gpu::mask::{DropsLaunch, Masked, drops_of_each, no_drops};
-use crate::gpu::product::is_software;
+use crate::gpu::product::{is_software, product};
 use crate::gpu::small_product::{Tiling, tiles};
 
 /// The arguments of a layer that are not tensors.
@@ -32,13 +34,37 @@ impl Factors {
     };
 }
 
+/// The tensors of one or several layers: either weights, which are frozen and of one type, or products.
+#[derive(ExtensionType)]
+#[extension_type(fusion)]
+pub(super) struct Layers<B: Backend> {
+    /// `[tokens, d_in]`.
+    pub x: FloatTensor<B>,
+    /// `[d_in, d_out]` each.
+    #[extension_type]
+    pub weights: Several<B>,
+    /// `[tokens, d_out]` each.
+    #[extension_type]
+    pub products: Several<B>,
+    #[extension_type]
+    pub biases: Several<B>,
+    #[extension_type]
+    pub residuals: Several<B>,
+    /// `[r, d_in]` each.
+    #[extension_type]
+    pub a: Several<B>,
+    /// `[d_out, r]` each.
+    #[extension_type]
+    pub b: Several<B>,
+}
+
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Debug, ExtensionType)]
 #[extension_type(fusion)]
 pub(super) struct Kept<B: Backend> {
     /// `[tokens, d_in]`.
     pub x: FloatTensor<B>,
-    /// What [`LoraPasses::lora_down`] computes.
+    /// The hidden values that [`LoraPasses::lora_forward`] computes.
     pub hidden: FloatTensor<B>,
     /// `[r, d_in]` each.
     #[extension_type]
@@ -48,9 +74,16 @@ pub(super) struct Kept<B: Backend> {
     pub b: Several<B>,
 }
 
-fn hidden_values(x: &Shape, a: &SeveralMetadata) -> Shape {
-    let ranks = a.specs().into_iter().map(|a| a.shape[0]);
-    Shape::new([x[0] * ranks.sum::<usize>()])
+/// The outputs and the hidden values.
+fn outputs(layers: &LayersMetadata) -> (SeveralMetadata, TensorSpec) {
+    let (tokens, dtype) = (layers.x.shape[0], layers.x.dtype);
+    let output = |b: &TensorSpec| TensorSpec::new(Shape::new([tokens, b.shape[0]]), dtype);
+    let outputs = layers.b.specs().into_iter().map(output).collect();
+    let ranks = layers.a.specs().into_iter().map(|a| a.shape[0]);
+    let weight = layers.weights.specs().into_iter().next();
+    let is_narrow = weight.is_some_and(|weight| weight.dtype != dtype);
+    let hidden = tokens * (ranks.sum::<usize>() + usize::from(is_narrow));
+    (outputs, TensorSpec::new(Shape::new([hidden]), DType::F32))
 }
 
 /// The gradients of a layer's products: of all `a`, of all `b`, and of `x`.
@@ -71,31 +104,22 @@ fn gradients(
 
 #[backend_extension(Cube, Fusion)]
 pub(super) trait LoraPasses: Backend {
-    /// `scaling · dropout(x) aᵀ`, `[tokens, r]`, of each layer, one after the other and in 32 bits.
-    #[fusion(dtype = DType::F32, shape = hidden_values(x, a))]
-    fn lora_down(
-        x: FloatTensor<Self>,
-        #[extension_type] a: Several<Self>,
+    /// `product + bias + residual + hidden bᵀ` of each layer; and the hidden values of all layers, one
+    /// after the other and in 32 bits: `scaling · dropout(x) aᵀ`, `[tokens, r]`. If the weights' type is
+    /// not that of `x`, the sizes of its rows are behind them.
+    #[fusion(meta = |layers, _factors| -> (SeveralMetadata, TensorSpec) { outputs(layers) })]
+    fn lora_forward(
+        #[extension_type] layers: Layers<Self>,
         factors: Vec<Factors>,
-    ) -> FloatTensor<Self>;
+    ) -> (Several<Self>, FloatTensor<Self>);
 
-    /// `product + bias + residual + hidden bᵀ` of each layer. Biases and residuals may be missing.
-    #[fusion(meta = |products, _hidden, _b, _biases, _residuals| products.clone())]
-    fn lora_up(
-        #[extension_type] products: Several<Self>,
-        hidden: FloatTensor<Self>,
-        #[extension_type] b: Several<Self>,
-        #[extension_type] biases: Several<Self>,
-        #[extension_type] residuals: Several<Self>,
-    ) -> Several<Self>;
-
-    /// The gradients of each `a` and `b`, which share a buffer, and of `x` if `of_x`: the products,
-    /// if there are any, are added to it.
-    #[fusion(meta = |_grads, kept, _products, _factors, of_x| gradients(kept, *of_x))]
+    /// The gradients of each `a` and `b`, which share a buffer, and of `x` if `of_x`. That of `x` has
+    /// the products with the weights, if there are any.
+    #[fusion(meta = |_grads, kept, _weights, _factors, of_x| gradients(kept, *of_x))]
     fn lora_gradients(
         #[extension_type] grads: Several<Self>,
         #[extension_type] kept: Kept<Self>,
-        #[extension_type] products: Several<Self>,
+        #[extension_type] weights: Several<Self>,
         factors: Vec<Factors>,
         of_x: bool,
     ) -> (Several<Self>, Several<Self>, Optional<Self>);
@@ -117,6 +141,18 @@ struct Sizes {
     d_out: usize,
     of_a_at: usize,
     of_b_at: usize,
+}
+
+impl Sizes {
+    /// Those of the layer with this `b`.
+    fn new(b: &CubeTensor) -> Self {
+        let [d_out, r] = b.shape().dims();
+        Self {
+            r,
+            d_out,
+            ..Self::default()
+        }
+    }
 }
 
 /// The numbers of layers as the argument of a kernel.
@@ -151,76 +187,73 @@ fn drops(factors: &[Factors], like: &CubeTensor) -> (BufferArg, Vec<DropsLaunch>
     (words, drops, dropout.iter().any(Option::is_some))
 }
 
-/// Workgroups for the tiles of matrices of these sizes.
-fn of_tiles(sizes: impl IntoIterator<Item = [usize; 2]>, tiling: Tiling) -> CubeCount {
+/// The number of tiles of matrices of these sizes.
+fn of_tiles(sizes: impl IntoIterator<Item = [usize; 2]>, tiling: Tiling) -> usize {
     let tiles = sizes
         .into_iter()
         .map(|[rows, columns]| tiles(rows, columns, tiling));
-    cubes(tiles.sum())
+    tiles.sum()
+}
+
+/// Room for tensors in the type of the weights, if that is not their own.
+fn narrow_of(tensors: &[CubeTensor], weights: &[CubeTensor]) -> Vec<CubeTensor> {
+    let Some(dtype) = weights.first().map(|weight| weight.dtype) else {
+        return Vec::new();
+    };
+    let wide = tensors.iter().filter(|tensor| tensor.dtype != dtype);
+    let room = wide.map(|tensor| empty(tensor, tensor.shape().dims::<2>(), dtype));
+    room.collect()
 }
 
 impl LoraPasses for CubeBackend {
-    fn lora_down(x: CubeTensor, a: Several<Self>, factors: Vec<Factors>) -> CubeTensor {
-        let (x, a) = (contiguous(x), all(a));
+    fn lora_forward(layers: Layers<Self>, factors: Vec<Factors>) -> (Several<Self>, CubeTensor) {
+        let (x, a, b) = (contiguous(layers.x), all(layers.a), all(layers.b));
+        let (biases, residuals) = (all(layers.biases), all(layers.residuals));
+        let weights = layers.weights.into_vec();
         let [tokens, d_in] = x.shape().dims();
-        let r = |a: &CubeTensor| a.shape()[0];
-        let sizes = a.iter().map(|a| Sizes {
-            r: r(a),
-            ..Sizes::default()
-        });
-        let sizes: Vec<_> = sizes.collect();
-        let hidden = empty(&x, [tokens * a.iter().map(r).sum::<usize>()], DType::F32);
+        let sizes: Vec<_> = b.iter().map(Sizes::new).collect();
+        let sizes_at = tokens * sizes.iter().map(|layer| layer.r).sum::<usize>();
+        let narrow = narrow_of(std::slice::from_ref(&x), &weights);
+        let to_narrow = tokens * narrow.len();
+        let hidden = empty(&x, [sizes_at + to_narrow], DType::F32);
         let (words, dropout, drop) = drops(&factors, &x);
-        let tiling = Tiling::tall(is_software(&x.device));
+        let software = is_software(&x.device);
+        let (tall, wide) = (Tiling::tall(software), Tiling::wide(software));
         // SAFETY: places are checked against the sizes of the matrices.
         unsafe {
             down::launch_unchecked(
                 &x.client,
-                of_tiles(a.iter().map(|a| [tokens, r(a)]), tiling),
-                tiling.cube_dim(),
+                cubes(of_tiles(sizes.iter().map(|layer| [tokens, layer.r]), tall) + to_narrow),
+                tall.cube_dim(),
                 buffer(&x),
                 buffers(&a),
                 buffer(&hidden),
+                buffers(&narrow),
                 words,
                 numbers(tokens, &sizes, &factors, dropout),
                 tokens,
                 d_in,
+                sizes_at,
                 drop,
-                tiling,
-                elem(&x),
+                tall,
+                [elem(&x), elem(narrow.first().unwrap_or(&x))],
             );
         }
-        hidden
-    }
-
-    fn lora_up(
-        products: Several<Self>,
-        hidden: CubeTensor,
-        b: Several<Self>,
-        biases: Several<Self>,
-        residuals: Several<Self>,
-    ) -> Several<Self> {
-        let (products, hidden, b) = (all(products), contiguous(hidden), all(b));
-        let (biases, residuals) = (all(biases), all(residuals));
-        let tokens = products[0].shape()[0];
-        let sizes = b.iter().map(|b| {
-            let [d_out, r] = b.shape().dims();
-            Sizes {
-                r,
-                d_out,
-                ..Sizes::default()
-            }
-        });
-        let sizes: Vec<_> = sizes.collect();
+        let input = narrow.first().unwrap_or(&x);
+        let products = weights.into_iter();
+        let products = products.map(|weight| product(input.clone(), weight, x.dtype));
+        let products: Vec<_> = products.chain(all(layers.products)).collect();
         let outputs: Vec<_> = products.iter().map(empty_like).collect();
         let undropped = repeat_with(no_drops);
-        let tiling = Tiling::wide(is_software(&hidden.device));
         // SAFETY: as above.
         unsafe {
             up::launch_unchecked(
-                &hidden.client,
-                of_tiles(sizes.iter().map(|layer| [tokens, layer.d_out]), tiling),
-                tiling.cube_dim(),
+                &x.client,
+                cubes(of_tiles(
+                    sizes.iter().map(|layer| [tokens, layer.d_out]),
+                    wide,
+                )),
+                wide.cube_dim(),
                 buffers(&products),
                 buffer(&hidden),
                 buffers(&b),
@@ -229,38 +262,42 @@ impl LoraPasses for CubeBackend {
                 buffers(&outputs),
                 numbers(tokens, &sizes, &[Factors::NONE; MOST_LAYERS], undropped),
                 tokens,
-                tiling,
-                elem(&products[0]),
+                sizes_at,
+                !narrow.is_empty(),
+                wide,
+                elem(&x),
             );
         }
-        Several::new(outputs)
+        (Several::new(outputs), hidden)
     }
 
     fn lora_gradients(
         grads: Several<Self>,
         kept: Kept<Self>,
-        products: Several<Self>,
+        weights: Several<Self>,
         factors: Vec<Factors>,
         of_x: bool,
     ) -> Gradients<Self> {
-        let (grads, products) = (all(grads), all(products));
+        let (grads, mut weights) = (all(grads), weights.into_vec());
+        if !of_x {
+            weights.clear();
+        }
         let [x, hidden] = [kept.x, kept.hidden].map(contiguous);
         let (a, b) = (all(kept.a), all(kept.b));
         let [tokens, d_in] = x.shape().dims();
-        let of_hidden = empty_like(&hidden);
+        let narrow = narrow_of(&grads, &weights);
         let (gradients, places) = together(&a[0], a.iter().chain(&b));
         let (of_a, of_b) = places.split_at(a.len());
         let sizes = b.iter().zip(of_a.iter().zip(of_b));
-        let sizes = sizes.map(|(b, (&of_a_at, &of_b_at))| {
-            let [d_out, r] = b.shape().dims();
-            Sizes {
-                r,
-                d_out,
-                of_a_at,
-                of_b_at,
-            }
+        let sizes = sizes.map(|(b, (&of_a_at, &of_b_at))| Sizes {
+            of_a_at,
+            of_b_at,
+            ..Sizes::new(b)
         });
         let sizes: Vec<_> = sizes.collect();
+        let sizes_at = tokens * sizes.iter().map(|layer| layer.r).sum::<usize>();
+        let to_narrow = tokens * narrow.len();
+        let of_hidden = empty(&x, [sizes_at + to_narrow], DType::F32);
         let up_tiles = sizes
             .iter()
             .flat_map(|layer| [[tokens, layer.r], [layer.d_out, layer.r]]);
@@ -275,21 +312,33 @@ impl LoraPasses for CubeBackend {
         unsafe {
             gradients_up::launch_unchecked(
                 &x.client,
-                of_tiles(up_tiles, tall),
+                cubes(of_tiles(up_tiles, tall) + to_narrow),
                 tall.cube_dim(),
                 buffers(&grads),
                 buffer(&hidden),
                 buffers(&b),
                 buffer(&of_hidden),
                 buffer(&gradients),
+                buffers(&narrow),
                 numbers(tokens, &sizes, &factors, undropped),
                 tokens,
+                sizes_at,
                 tall,
-                elem(&x),
+                [elem(&x), elem(narrow.first().unwrap_or(&x))],
             );
+        }
+        let inputs = if narrow.is_empty() { &grads } else { &narrow };
+        let products = weights.into_iter().zip(inputs);
+        let products = products.map(|(weight, input)| {
+            let weight = Self::float_transpose(weight);
+            product(input.clone(), weight, x.dtype)
+        });
+        let products: Vec<_> = products.collect();
+        // SAFETY: as above.
+        unsafe {
             gradients_down::launch_unchecked(
                 &x.client,
-                of_tiles(down_tiles, wide),
+                cubes(of_tiles(down_tiles, wide)),
                 wide.cube_dim(),
                 buffer(&of_hidden),
                 buffer(&x),
@@ -301,7 +350,9 @@ impl LoraPasses for CubeBackend {
                 numbers(tokens, &sizes, &factors, dropout),
                 tokens,
                 d_in,
+                sizes_at,
                 drop,
+                !narrow.is_empty(),
                 wide,
                 elem(&x),
             );

@@ -57,3 +57,16 @@ impl SeveralMetadata {
         }
     }
 }
+
+impl FromIterator<TensorSpec> for SeveralMetadata {
+    /// Of at most [`MOST_LAYERS`] tensors.
+    fn from_iter<I: IntoIterator<Item = TensorSpec>>(specs: I) -> Self {
+        let mut specs = specs.into_iter();
+        match [(); MOST_LAYERS].map(|()| specs.next()) {
+            [Some(a), Some(b), Some(c)] => Self::Three(a, b, c),
+            [Some(a), Some(b), None] => Self::Two(a, b),
+            [Some(a), None, _] => Self::One(a),
+            [None, ..] => Self::None,
+        }
+    }
+}
