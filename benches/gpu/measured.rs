@@ -7,10 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, FloatDType};
+use burn::tensor::{Device, FloatDType};
 use burn_peft::{LoraConfig, get_peft_model, set_seed};
 use burn_peft_data::{DataConfig, DataSet};
-use burn_peft_device::check_dtype;
 use burn_peft_models::weights::{SaveOptions, save_model};
 use burn_peft_models::{
     AutoConfig, AutoModel, CausalLm, Decoder, DenseForCausalLM, GPT2LMHeadModel, LanguageModel,
@@ -85,7 +84,7 @@ pub fn measure(
     steps: usize,
     device: &Device,
 ) -> Result<Measured> {
-    check_dtype(device, DType::from(dtype))?;
+    has_dtype(device, dtype)?;
     let dir = tempfile::tempdir()?;
     let mut model = with_lora(on_device(shape.config, dir.path(), device)?)?;
     if dtype != FloatDType::F32 {
@@ -138,16 +137,28 @@ pub fn measure(
     })
 }
 
+fn has_dtype(device: &Device, dtype: FloatDType) -> Result<()> {
+    if !device.supports_dtype(dtype) {
+        bail!("the device has no {}", format!("{dtype:?}").to_lowercase());
+    }
+    Ok(())
+}
+
 /// By how much the loss, and the gradients of LoRA's factors, differ from the CPU's, as shares of
-/// the loss and of the largest gradient.
-pub fn conformance(shape: &Shape, device: &Device) -> Result<[f64; 2]> {
+/// the loss and of the largest gradient. Both devices have the frozen weights in this type.
+pub fn conformance(shape: &Shape, dtype: FloatDType, device: &Device) -> Result<[f64; 2]> {
+    has_dtype(device, dtype)?;
     let dir = tempfile::tempdir()?;
     let folder = folder_of(shape.config, dir.path())?;
     let found = [&Device::flex(), device].map(|device| -> Result<(f64, Vec<f32>)> {
         let base = AutoModel::from_pretrained(&folder, device)?;
         // Adapters start with the same values on all devices.
         set_seed(42, device);
-        let model = with_lora(base)?.train();
+        let mut model = with_lora(base)?;
+        if dtype != FloatDType::F32 {
+            model.cast_frozen(dtype);
+        }
+        let model = model.train();
         let ids: Vec<i64> = (0..40).map(|i| i * 37 % 1000).collect();
         let mask: Vec<i64> = (0..40).map(|i| i64::from(i < 33)).collect();
         let labels: Vec<i64> = (0..40)
