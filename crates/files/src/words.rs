@@ -23,7 +23,10 @@ pub fn plain_words(message: &str) -> String {
         ("expected f64", "expected a number"),
         ("expected f32", "expected a number"),
         ("expected a boolean", "expected true or false"),
-        ("expected a sequence", "expected a list"),
+        (
+            "expected a sequence",
+            "expected a list, such as [1, 2] or [\"a\", \"b\"]",
+        ),
         ("expected a map", "expected a table"),
         ("invalid type: sequence", "invalid type: a list"),
         ("invalid type: map", "invalid type: a table"),
@@ -102,6 +105,10 @@ mod tests {
             (
                 "invalid type: null, expected struct TrainingArguments in `training`",
                 "invalid type: nothing, expected a table in `training`",
+            ),
+            (
+                "invalid type: string \"c_fc\", expected a sequence",
+                "invalid type: string \"c_fc\", expected a list, such as [1, 2] or [\"a\", \"b\"]",
             ),
             (
                 "unknown variant `staircase`, expected `linear` or `cosine`",
