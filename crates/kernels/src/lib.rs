@@ -77,6 +77,7 @@ mod sizes;
 mod stored;
 #[cfg(test)]
 mod testing;
+mod threads;
 mod token_log_probs;
 mod vocabulary_loss;
 
@@ -93,9 +94,7 @@ pub use cpu::{ActivationKind, BlockType, Pairing, QuantType};
 pub use decode::{FirstKeys, attend_cached};
 pub use dropout::{apply_dropout, dropout, dropout_probability, without_dropout};
 pub use feed_forward::{FeedForward, Projection, feed_forward};
-pub use flex::{
-    among_awake_threads, among_threads, cpu_device, is_gpu, is_specialised, with_plain_bodies,
-};
+pub use flex::{cpu_device, is_gpu, is_specialised, with_plain_bodies};
 pub use glu::{glu, packed_glu};
 pub use head_weight::HeadWeight;
 pub use int8_weight::Int8Weight;
@@ -110,5 +109,6 @@ pub use rope::rope;
 pub use rows::MovedRows;
 pub use seed::{draw_seed, random, set_seed, with_first_row, with_seed};
 pub use sizes::rows_on;
+pub use threads::{among_awake_threads, among_threads};
 pub use token_log_probs::{TokenLogProbs, TokenStatistics, token_log_probs, token_log_probs_of};
 pub use vocabulary_loss::{NO_TARGET, pieces_of_rows, takes_no_target, vocabulary_loss};

@@ -209,6 +209,8 @@ mod tests {
     use super::*;
     #[cfg(feature = "wgpu")]
     use crate::testing::random;
+    #[cfg(feature = "wgpu")]
+    use burn::tensor::TensorData;
     use burn::tensor::activation::log_softmax;
     use burn::tensor::{Device, Distribution, Tolerance};
 
@@ -384,6 +386,47 @@ mod tests {
             let bound = largest(wide(&weight)) * (1.1 * of_logits + 4.0 * unit);
             let apart = largest(wide(&gradient) - wanted);
             assert!(apart < bound, "gradients: {apart}, {bound}");
+        }
+    }
+
+    /// A target so likely that the others together do not change a sum of 1 in 32 bits.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_certain_target_has_a_gradient_on_a_gpu_in_16_bits() {
+        for narrow in [FloatDType::F16, FloatDType::BF16] {
+            crate::testing::on_gpu(|| {
+                let device = crate::testing::device();
+                if !device.supports_dtype(narrow) {
+                    return eprintln!("not run: the GPU has no {narrow:?}");
+                }
+                // Word 0 has the logit `gap`, and the others have 0.
+                let vocab = 1000;
+                for gap in [25.0f32, 60.0, 200.0] {
+                    let mut weight = vec![0.0f32; 2 * vocab];
+                    weight[0] = 1.0;
+                    weight
+                        .chunks_exact_mut(2)
+                        .skip(1)
+                        .for_each(|word| word[1] = 1.0);
+                    let weight = TensorData::new(weight, [vocab, 2]);
+                    let weight = Tensor::<2>::from_data(weight, &device).cast(narrow);
+                    let hidden = Tensor::<2>::from_data([[gap, 0.0]], &device);
+                    let hidden = hidden.autodiff().require_grad();
+                    let target = Tensor::<1, Int>::from_data([0], &device);
+                    let losses = crate::gpu::losses_of_rows(hidden.clone(), weight, target);
+                    let gradient = hidden.grad(&losses.sum().backward()).unwrap();
+                    let found = gradient.into_data().try_into_vec::<f32>().unwrap();
+                    // The others' probabilities together.
+                    let others = 999.0 * (-gap).exp();
+                    for (found, wanted) in found.into_iter().zip([-others, others]) {
+                        let apart = (found - wanted).abs();
+                        assert!(
+                            apart <= 0.01 * others + 1e-28,
+                            "{found}, not {wanted}, at {gap}"
+                        );
+                    }
+                }
+            });
         }
     }
 

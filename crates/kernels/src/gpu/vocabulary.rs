@@ -88,8 +88,8 @@ const LEAST: f32 = -3.0e38;
 /// A workgroup takes a row. `missing` is the loss of a target that is not in the vocabulary.
 ///
 /// `sizes`, `narrow` and `of_sizes` are all there or all missing. A row's logits are multiplied by its
-/// size. The gradient of a row is divided by its own size, `1 - p` where the target has the
-/// probability `p`, which is its largest magnitude.
+/// size. The gradient of a row is divided by its own size, the probability of the words that are not the
+/// target, which is its largest magnitude. It is summed apart: `1 - p` would be zero for a certain target.
 #[cube(launch_unchecked)]
 fn rows<F: Float, N: Float, I: Numeric>(
     logits: &mut [F],
@@ -130,17 +130,22 @@ fn rows<F: Float, N: Float, I: Numeric>(
     }
     let largest = max_of_units(largest, MOST_UNITS);
     let mut sum = 0.0f32;
+    let mut of_others = 0.0f32;
     let mut i = UNIT_POS as usize;
     while i < vocab {
-        sum += (f32::cast_from(logits[begin + i]) * size - largest).exp();
+        let of_word = (f32::cast_from(logits[begin + i]) * size - largest).exp();
+        sum += of_word;
+        if is_narrow && i != target {
+            of_others += of_word;
+        }
         i += MOST_UNITS as usize;
     }
     // This sum waits for all units, so none overwrites the target's logit before all have read it.
     let sum = sum_of_units(sum, MOST_UNITS);
     let mut of_size = 1.0f32.runtime();
     if is_narrow {
-        // Never zero, also where the target is certain.
-        of_size = max(1.0f32 - (of_target - largest).exp() / sum, 1.0e-30f32);
+        // Never zero, also where the others' probabilities are.
+        of_size = max(sum_of_units(of_others, MOST_UNITS) / sum, 1.0e-30f32);
     }
     if UNIT_POS == 0 {
         if is_word {
@@ -159,7 +164,11 @@ fn rows<F: Float, N: Float, I: Numeric>(
     while i < vocab {
         let mut share = (f32::cast_from(logits[begin + i]) * size - largest).exp() / sum;
         if i == target {
-            share -= 1.0f32;
+            if is_narrow {
+                share = -of_size;
+            } else {
+                share -= 1.0f32;
+            }
         }
         if !is_word {
             share = 0.0f32;

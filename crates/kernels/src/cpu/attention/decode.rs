@@ -5,11 +5,10 @@ mod heads;
 use std::ops::Range;
 
 use pulp::Arch;
-use rayon::prelude::*;
 
 use self::heads::Heads;
 use super::view::Columns;
-use super::{Dims, scratch};
+use super::{Dims, for_each_from, scratch};
 use crate::cpu::exp::exp_one;
 
 /// Positions in a piece; a long text has enough pieces for all threads.
@@ -84,12 +83,10 @@ pub(super) fn decode_on(arch: Arch, dims: Dims, q: Columns, cache: Cache, out: &
         .zip(parts.chunks_exact_mut(dims.group() * width))
         .collect();
     let tokens: usize = cache.seen.iter().map(ExactSizeIterator::len).sum();
-    let run = |(piece, parts): (&Piece, &mut [f32])| piece.run(arch, dims, q, cache, parts);
-    if tokens * dims.query_width() < SHARED {
-        tasks.into_iter().for_each(run);
-    } else {
-        tasks.into_par_iter().with_max_len(1).for_each(run);
-    }
+    let multiplications = tokens * dims.query_width();
+    for_each_from(SHARED, tasks, multiplications, |(piece, parts)| {
+        piece.run(arch, dims, q, cache, parts);
+    });
     out.fill(0.0);
     let parts = parts.chunks_exact(dims.group() * width);
     let mut pieces = pieces.iter().zip(parts).peekable();

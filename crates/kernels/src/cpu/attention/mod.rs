@@ -49,7 +49,17 @@ const UNBOUNDED: usize = usize::MAX / 8;
 
 /// Calls `run` for every task, on all threads if there is enough to do.
 fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Send + Sync) {
-    if multiplications < SERIAL {
+    for_each_from(SERIAL, tasks, multiplications, run);
+}
+
+/// As [`for_each`], on all threads from `least` multiplications on.
+fn for_each_from<T: Send>(
+    least: usize,
+    tasks: Vec<T>,
+    multiplications: usize,
+    run: impl Fn(T) + Send + Sync,
+) {
+    if multiplications < least {
         tasks.into_iter().for_each(run);
     } else {
         tasks.into_par_iter().for_each(run);
